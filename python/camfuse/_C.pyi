@@ -1,0 +1,22 @@
+import enum
+
+class Rule(enum.IntEnum):
+    GRADCAM = 0
+    GRADCAM_PLUS_PLUS = 1
+    XGRADCAM = 2
+    HIRESCAM = 3
+    ELEMENTWISE = 4
+    LAYERCAM = 5
+    WEIGHTED = 6
+
+class Panel(enum.IntEnum):
+    SOURCE = 0
+    LAYER = 1
+    GLOBAL = 2
+
+class PixelLayout(enum.IntEnum):
+    RGB24 = 0
+    I420 = 1
+
+def build_info() -> dict[str, str | int | bool]: ...
+def cuda_probe(count: int) -> int: ...

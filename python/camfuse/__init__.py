@@ -1,0 +1,1 @@
+"""Layer-by-layer class activation maps from one forward and one backward pass."""

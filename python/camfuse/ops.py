@@ -1,0 +1,204 @@
+"""The native ops with types, names instead of numbers, and documented shapes.
+
+Each op has a plain PyTorch twin of the same name in :mod:`camfuse.reference`. Importing this module
+registers ``torch.ops.camfuse.*`` together with their fake kernels (for ``torch.compile`` and
+export) and the autograd formula of :func:`layer_cam`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from camfuse import _C
+
+Rule = Literal[
+    "gradcam", "gradcam++", "xgradcam", "hirescam", "elementwise", "layercam", "weighted"
+]
+"""How activations and gradients become a map; formulas in :mod:`camfuse.reference`."""
+
+PanelKind = Literal["source", "layer", "global"]
+PixelFormat = Literal["rgb24", "i420"]
+
+RULES: tuple[Rule, ...] = get_args(Rule)
+_INVALID = "invalid argument: "  # what native validation puts before its message
+
+_RULE_CODES: dict[str, int] = {
+    "gradcam": int(_C.Rule.GRADCAM),
+    "gradcam++": int(_C.Rule.GRADCAM_PLUS_PLUS),
+    "xgradcam": int(_C.Rule.XGRADCAM),
+    "hirescam": int(_C.Rule.HIRESCAM),
+    "elementwise": int(_C.Rule.ELEMENTWISE),
+    "layercam": int(_C.Rule.LAYERCAM),
+    "weighted": int(_C.Rule.WEIGHTED),
+}
+_PANEL_CODES: dict[str, int] = {
+    "source": int(_C.Panel.SOURCE),
+    "layer": int(_C.Panel.LAYER),
+    "global": int(_C.Panel.GLOBAL),
+}
+_PIXEL_CODES: dict[str, int] = {
+    "rgb24": int(_C.PixelLayout.RGB24),
+    "i420": int(_C.PixelLayout.I420),
+}
+
+
+def layer_cam(
+    activations: Tensor,
+    gradients: Tensor | None,
+    rules: Sequence[Rule],
+    *,
+    weights: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Signed class activation maps of one layer, several rules in one read of the layer.
+
+    Differentiable with respect to ``activations``, ``gradients`` and ``weights`` (the maps are; the
+    ranges are not).
+
+    Args:
+        activations: ``[B, C, h, w]``, f64, f32, bf16 or f16, any strides (NCHW and channels_last
+            are read in place).
+        gradients: Of the target score with respect to ``activations``, same shape, dtype and
+            device. ``None`` only if every rule is ``"weighted"``.
+        rules: One map per rule, in this order.
+        weights: ``[B, C]``, same dtype as ``activations``; given if and only if ``rules`` holds
+            ``"weighted"``.
+
+    Returns:
+        ``maps`` ``[R, B, h, w]`` and ``ranges`` ``[R, B, 2]``, the minimum and maximum of each map;
+        f64 for f64 inputs, else f32. Non-finite values pass through and stay in their sample.
+
+    Raises:
+        ValueError: If an argument has the wrong shape, dtype, device or name.
+    """
+    codes = [_code("rules", rule, _RULE_CODES) for rule in rules]
+    maps, ranges = _checked(
+        torch.ops.camfuse.layer_cam.default, activations, gradients, codes, weights
+    )
+    return maps, ranges
+
+
+def fused_cam(
+    activations: Tensor,
+    gradients: Tensor | None,
+    rule: Rule,
+    size: tuple[int, int],
+    *,
+    weights: Tensor | None = None,
+    relu: bool = True,
+) -> Tensor:
+    """Finished map of one layer: pooled, weighted, rectified, normalised and upsampled in one call.
+
+    Not differentiable: raises if grad mode is on and an input requires grad.
+
+    Args:
+        activations: As for :func:`layer_cam`.
+        gradients: As for :func:`layer_cam`.
+        rule: The rule.
+        size: ``(H, W)`` of the result; bilinear, half-pixel centres, no antialias.
+        weights: As for :func:`layer_cam`.
+        relu: Whether negative values become 0 before the normalisation to the map's own range.
+
+    Returns:
+        ``[B, H, W]`` in [0, 1]; constant maps become 0. f64 for f64 inputs, else f32.
+    """
+    code = _code("rule", rule, _RULE_CODES)
+    result: Tensor = _checked(
+        torch.ops.camfuse.fused_cam.default,
+        activations,
+        gradients,
+        code,
+        list(size),
+        weights,
+        relu,
+    )
+    return result
+
+
+def render_frames(
+    maps: Tensor,
+    offsets: Sequence[int],
+    sizes: Sequence[tuple[int, int]],
+    ranges: Tensor,
+    global_range: Tensor,
+    source: Tensor,
+    colours: Tensor,
+    panels: Sequence[tuple[PanelKind, int, int]],
+    canvas: tuple[int, int],
+    *,
+    background: int = 0,
+    blend: float = 0.5,
+    relu: bool = True,
+    overlay: Tensor | None = None,
+    strips: Sequence[tuple[int, int]] = (),
+    pixel_format: PixelFormat = "rgb24",
+) -> Tensor:
+    """Finished video frames, one per layer of one sample, from its small raw maps.
+
+    A map is rectified (if ``relu``), upsampled to the panel (bilinear, half-pixel centres),
+    normalised by its own or by the global range, clamped to [0, 1], looked up in ``colours`` at the
+    nearest of 256 entries and blended over the photograph. Ranges are those of the signed maps; with
+    ``relu`` they are clamped at 0 first. An empty range gives 0.
+
+    Args:
+        maps: Flat buffer ``[S]``, f32 or f64.
+        offsets: N offsets into ``maps``, where each frame's map begins.
+        sizes: N pairs ``(h, w)`` of those maps.
+        ranges: ``[N, 2]``, each map's minimum and maximum, dtype of ``maps``.
+        global_range: ``[2]``, the range over all layers, dtype of ``maps``.
+        source: The photograph at panel size ``[Hp, Wp, 3]``, uint8 RGB.
+        colours: Colour table ``[256, 3]``, uint8 RGB.
+        panels: ``(kind, top, left)`` of each panel on the canvas; each is ``Hp x Wp``.
+        canvas: ``(H, W)`` of a frame; both even for i420.
+        background: Grey level 0..255 where no panel lies.
+        blend: Weight of the colour map over the photograph in [0, 1], rounded to 1/256.
+        relu: Whether negative evidence becomes 0.
+        overlay: Text ``[N, rows, W, 2]``, uint8 (grey, alpha), blended over everything; its rows
+            cover the canvas rows that ``strips`` names.
+        strips: ``(top, height)`` of the horizontal strips of the canvas that ``overlay`` holds, one
+            after another; the heights add up to ``rows``. Even for i420.
+        pixel_format: ``"rgb24"`` or ``"i420"`` (BT.709, limited range, chroma averaged over 2 x 2).
+
+    Returns:
+        ``[N, bytes]``, uint8, bytes = ``3 * H * W`` (rgb24) or ``3 * H * W / 2`` (i420).
+    """
+    frames: Tensor = _checked(
+        torch.ops.camfuse.render_frames.default,
+        maps,
+        list(offsets),
+        [side for size in sizes for side in size],
+        ranges,
+        global_range,
+        source,
+        colours,
+        [n for kind, y, x in panels for n in (_code("panels", kind, _PANEL_CODES), y, x)],
+        list(canvas),
+        background,
+        blend,
+        relu,
+        overlay,
+        [n for strip in strips for n in strip],
+        _code("pixel_format", pixel_format, _PIXEL_CODES),
+    )
+    return frames
+
+
+def _code(argument: str, name: str, codes: dict[str, int]) -> int:
+    try:
+        return codes[name]
+    except KeyError:
+        raise ValueError(f"{argument}: expected one of {', '.join(codes)}, got {name!r}") from None
+
+
+def _checked(op: Any, *args: Any) -> Any:
+    """Calls a native op; its validation errors, marked by a prefix, become ValueError."""
+    try:
+        return op(*args)
+    except RuntimeError as error:
+        message = str(error)
+        if not message.startswith(_INVALID):
+            raise
+        raise ValueError(message.removeprefix(_INVALID).splitlines()[0]) from None
