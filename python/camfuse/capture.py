@@ -1,0 +1,531 @@
+"""One pass: activations and gradients of every selected layer, handed over the moment both are known.
+
+A forward hook remembers each output (or a copy, where a later module overwrites it); a tensor hook
+receives its gradient during the backward pass and gives the pair to a visitor. Nothing before the
+first selected layer is recorded by autograd, and the model is left as it was found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
+
+from camfuse.layers import LayerSelection, Selection, is_padding, select_layers, unwrap
+from camfuse.layouts import Layout, LayoutTracker
+from camfuse.preserve import (
+    RootedTensors,
+    borrowed_buffers,
+    eager,
+    frozen_parameters,
+    random_state,
+)
+from camfuse.stack import Skipped
+from camfuse.targets import Scores, Target, resolve_targets
+
+Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
+"""What the model is called with: one tensor, positional arguments, or keyword arguments."""
+
+Reshape = Callable[[Tensor], Tensor]
+"""From an output of unknown layout (and from its gradient) to ``[B, C, h, w]``."""
+
+
+@dataclass(eq=False)
+class Captured:
+    """One captured call of a module.
+
+    Attributes:
+        name: Module name, with ``#2`` for a second call.
+        type: Class name of the module.
+        index: Position in the order of execution among captured layers.
+        shape: ``(C, h, w)``.
+        shown: Whether it becomes a frame.
+        alias_of: The earlier record of the same tensor, if any.
+        reached: Whether any target's gradient has arrived.
+    """
+
+    name: str
+    type: str
+    index: int
+    shape: tuple[int, int, int]
+    shown: bool
+    alias_of: Captured | None = None
+    reached: bool = False
+    # The activation until the last gradient has come, what tells whether it was overwritten, and
+    # how to fold both into [B, C, h, w].
+    activation: Tensor | None = None
+    watched: Tensor | None = None
+    version: int = 0
+    learned: bool = False
+    spatial: Reshape = field(default=lambda tensor: tensor)
+
+    @property
+    def original(self) -> Captured:
+        """The record that this one is an alias of, or itself."""
+        return self.alias_of or self
+
+
+class Visitor(Protocol):
+    """Receives one layer's pair for one target, during the backward pass."""
+
+    def __call__(
+        self, layer: Captured, target: int, activations: Tensor, gradients: Tensor | None
+    ) -> None:
+        """``activations`` and ``gradients`` are ``[B, C, h, w]``, valid during the call only."""
+
+
+@dataclass(frozen=True)
+class Capture:
+    """What one pass found, besides what it gave to the visitor.
+
+    Attributes:
+        layers: Captured layers in order of execution, aliases included.
+        skipped: Selected layers that are not shown, and why.
+        warnings: What the reader should know.
+        scores: Resolved targets.
+        batch: Number of samples.
+        input_size: ``(H, W)`` of the first image among the inputs.
+    """
+
+    layers: tuple[Captured, ...]
+    skipped: tuple[Skipped, ...]
+    warnings: tuple[str, ...]
+    scores: Scores
+    batch: int
+    input_size: tuple[int, int]
+
+
+def capture(
+    model: nn.Module,
+    inputs: Inputs,
+    visit: Visitor,
+    *,
+    layers: LayerSelection = "leaf",
+    target: Target = None,
+    reshape: Reshape | None = None,
+    allow_training: bool = False,
+    create_graph: bool = False,
+) -> Capture:
+    """Runs one forward and one backward pass per target and visits every selected layer.
+
+    Args:
+        model: Any module; wrappers for several devices are looked through, compiled models run
+            eagerly.
+        inputs: A tensor ``[B, ...]``, a sequence of positional or a mapping of keyword arguments.
+        visit: Called once per layer and target (not for aliases, not where the target does not
+            depend on the layer).
+        layers: Which modules; see :mod:`camfuse.layers`.
+        target: Which scores; see :mod:`camfuse.targets`.
+        reshape: Folds outputs whose layout is unknown into ``[B, C, h, w]``.
+        allow_training: Whether modules may be in training mode. Their buffers stay untouched.
+        create_graph: Whether pairs stay attached to the graph, so that maps can be differentiated;
+            ``requires_grad`` is then left alone, nothing is detached, and visits come after the
+            backward pass.
+
+    Raises:
+        ValueError: If an argument does not fit, the model is in training mode or holds inference
+            tensors, or no target depends on any selected layer.
+    """
+    model = unwrap(model)
+    _check_mode(model, allow_training)
+    selection = select_layers(model, layers)
+    memory = _memory_of(model)
+    with memory.lock:
+        # Overwritten outputs and roots that cannot stay are learned by running into them: each
+        # retry knows more, and two things can be learned.
+        for attempt in range(3):
+            one_pass = _Pass(
+                model, inputs, visit, selection, target, reshape, memory, create_graph, attempt > 0
+            )
+            try:
+                return one_pass.run()
+            except _OverwrittenError:
+                continue
+            except RuntimeError as error:
+                if not one_pass.rooted or "leaf Variable" not in str(error):
+                    raise
+                memory.detached_roots |= one_pass.object_roots
+        raise RuntimeError("activations keep being overwritten differently in each pass")
+
+
+def first_image(inputs: Inputs) -> Tensor:
+    """The first four-axis tensor among the inputs, or else the first tensor with a batch axis.
+
+    Raises:
+        ValueError: If there is none, or its batch is empty.
+    """
+    values = [inputs] if isinstance(inputs, Tensor) else inputs
+    values = list(values.values() if isinstance(values, Mapping) else values)
+    tensors = [one for one in values if isinstance(one, Tensor) and one.ndim]
+    image = next((one for one in tensors if one.ndim == 4), tensors[0] if tensors else None)
+    if image is None:
+        raise ValueError("inputs: expected at least one tensor with a batch axis")
+    if image.shape[0] == 0:
+        raise ValueError(f"inputs: the batch is empty, got shape {tuple(image.shape)}")
+    return image
+
+
+class _OverwrittenError(Exception):
+    """An activation was overwritten that had not been before."""
+
+
+@dataclass
+class _Memory:
+    """What earlier passes taught about a model, by layer name.
+
+    Attributes:
+        overwritten: Whether a later module overwrites this output.
+        detached_roots: Outputs that cannot be roots themselves.
+    """
+
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    overwritten: dict[str, bool] = field(default_factory=dict)
+    detached_roots: set[str] = field(default_factory=set)
+
+
+_memories: weakref.WeakKeyDictionary[nn.Module, _Memory] = weakref.WeakKeyDictionary()
+
+
+def _memory_of(model: nn.Module) -> _Memory:
+    return _memories.setdefault(model, _Memory())
+
+
+class _Pass:
+    """One forward and one backward pass."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        inputs: Inputs,
+        visit: Visitor,
+        selection: Selection,
+        target: Target,
+        reshape: Reshape | None,
+        memory: _Memory,
+        create_graph: bool,
+        copy_all: bool,
+    ) -> None:
+        self.model, self.visit, self.selection, self.target = model, visit, selection, target
+        self.reshape, self.memory, self.create_graph = reshape, memory, create_graph
+        self.copy_all = copy_all
+        self.args, self.kwargs = _arguments(inputs, detach=not create_graph)
+        if create_graph and not _needs_graph(model, self.args, self.kwargs):
+            self.args, self.kwargs = _rooted(self.args), {
+                name: _rooted((value,))[0] for name, value in self.kwargs.items()
+            }
+        image = first_image(inputs)
+        self.batch = image.shape[0]
+        self.device = image.device
+        self.input_size = (image.shape[-2], image.shape[-1]) if image.ndim == 4 else (0, 0)
+        self.tracker = LayoutTracker(image)
+
+        self.rooted = RootedTensors()
+        self.roots: list[Tensor] = []
+        self.object_roots: set[str] = set()
+        self.layers: list[Captured] = []
+        self.skipped: list[Skipped] = []
+        self.warnings: list[str] = []
+        self.calls: dict[nn.Module, int] = {}
+        self.by_edge: dict[tuple[object, int, int], Captured] = {}
+        self.recording = True
+        self.current_target = 0
+        self.last_target = 0
+
+    def run(self) -> Capture:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.enable_grad())
+            stack.enter_context(random_state(self.device))
+            stack.enter_context(eager(self.model))
+            stack.enter_context(borrowed_buffers(self.model))
+            if not self.create_graph:
+                stack.enter_context(frozen_parameters(self.model))
+            stack.callback(self._let_go)
+            # Every module is watched, selected or not: a layer's layout must not depend on which
+            # other layers are selected.
+            for module in self.model.modules():
+                handle = module.register_forward_hook(self._on_forward, with_kwargs=True)
+                stack.callback(handle.remove)
+            output = self.model(*self.args, **self.kwargs)
+            scores = resolve_targets(self.target, output, self.batch)
+            del output
+            self.recording = False
+            self._check_versions()
+            self._backward(scores)
+        self._explain_missing()
+        return Capture(
+            layers=tuple(one for one in self.layers if one.original.reached),
+            skipped=tuple(self.skipped),
+            warnings=tuple(self.warnings),
+            scores=Scores(tuple(one.detach() for one in scores.values), scores.indices)
+            if not self.create_graph
+            else scores,
+            batch=self.batch,
+            input_size=self.input_size,
+        )
+
+    # Forward
+
+    def _on_forward(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> Tensor | None:
+        if not self.recording:
+            return None  # checkpointing runs modules again during the backward pass
+        sources = [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)]
+        layout = None
+        if isinstance(output, Tensor) and output.is_floating_point():
+            layout = self.tracker.observe(module, sources[0] if sources else None, output)
+        if module not in self.selection.names:
+            return None
+        name = self._call_name(module)
+        kind = type(module).__name__
+        folded = self._fold(module, output, layout)
+        if not torch.is_grad_enabled():
+            folded = "computed without gradients inside the model"
+        if isinstance(folded, str):
+            self.skipped.append(Skipped(name, kind, folded))
+            return None
+        spatial, shape = folded
+        record = Captured(
+            name=name,
+            type=kind,
+            index=len(self.layers),
+            shape=shape,
+            shown=self._is_explicit(module) or not is_padding(module),
+            spatial=spatial,
+        )
+        self.layers.append(record)
+        if not record.shown:
+            self.skipped.append(Skipped(name, kind, "padding: shown under 'all' or by name"))
+        edge = _edge(output)
+        if edge is not None and (original := self.by_edge.get(edge)) is not None:
+            record.alias_of = original
+            if record.shown and not self._is_explicit(module):
+                record.shown = False
+                self.skipped.append(Skipped(name, kind, f"returns the tensor of {original.name}"))
+            return None
+        returned = self._record(record, output, is_source=any(output is one for one in sources))
+        if returned is not output and layout is not None:
+            self.tracker.note(returned, layout.axes)
+        return returned
+
+    def _fold(
+        self, module: nn.Module, output: Any, layout: Layout | None
+    ) -> tuple[Reshape, tuple[int, int, int]] | str:
+        """How the output becomes ``[B, C, h, w]`` and its shape then, or why it cannot."""
+        if not isinstance(output, Tensor) or not output.is_floating_point():
+            return "output is not one floating tensor"
+        if layout is not None:
+            spatial: Reshape = layout.spatial
+        elif output.ndim <= 2:
+            return "no spatial extent"
+        elif self.reshape is not None:
+            spatial = self.reshape
+        else:
+            return "layout unknown, pass reshape="
+        shape = tuple(spatial(output.detach()).shape)
+        if len(shape) != 4 or shape[0] != self.batch:
+            raise ValueError(
+                f"reshape: expected ({self.batch}, C, h, w) from the {tuple(output.shape)} of a "
+                f"{type(module).__name__}, got {shape}"
+            )
+        if shape[2:] == (1, 1) and module not in self.selection.explicit:
+            return "no spatial extent (1 x 1): shown by name"
+        return spatial, (shape[1], shape[2], shape[3])
+
+    def _record(self, record: Captured, output: Tensor, *, is_source: bool) -> Tensor:
+        """Remembers the activation, sees that its gradient will be told, returns what flows on."""
+        if self.create_graph:
+            # The copy flows on, so that no successor can overwrite the recorded tensor.
+            record.activation = output
+            flowing = output.clone()
+            self._know(record, output, flowing)
+            return flowing
+        flowing = output
+        rooted = not output.requires_grad
+        if rooted:
+            output, flowing = self._root(record.name, output, is_source=is_source)
+        elif output._is_view():
+            # A hook on a view never fires once a successor overwrites it.
+            flowing = output.clone()
+        record.watched = output.detach()
+        record.version = output._version
+        # What flows on from a root is its clone, so that only a twin could overwrite the root.
+        record.learned = not rooted
+        copied = self.copy_all or self.memory.overwritten.get(record.name, record.learned)
+        record.activation = record.watched.clone() if copied else record.watched
+        output.register_hook(self._on_gradient(record))
+        self._know(record, output, flowing)
+        return flowing
+
+    def _know(self, record: Captured, *tensors: Tensor) -> None:
+        """Whoever returns one of these tensors later is an alias of ``record``."""
+        for tensor in tensors:
+            if (edge := _edge(tensor)) is not None:
+                self.by_edge[edge] = record
+
+    def _root(self, name: str, output: Tensor, *, is_source: bool) -> tuple[Tensor, Tensor]:
+        """Lets the graph begin here: the recorded tensor, and what flows on."""
+        if is_source and name not in self.memory.detached_roots:
+            # The very object flows on: a skip connection may hold it too.
+            self.rooted.add(output)
+            self.object_roots.add(name)
+            self.roots.append(output)
+            return output, output
+        if is_source:
+            self.warnings.append(
+                f"{name}: a later module overwrites this pass-through output in place, so gradients "
+                "that bypass it through a skip connection are missing from its map"
+            )
+        root = output.detach().requires_grad_()
+        self.roots.append(root)
+        return root, root.clone()
+
+    # Backward
+
+    def _check_versions(self) -> None:
+        surprise = False
+        for record in self.layers:
+            if record.watched is None:
+                continue
+            overwritten = record.watched._version != record.version
+            surprise |= overwritten and record.activation is record.watched
+            if record.learned:
+                self.memory.overwritten[record.name] = overwritten
+            record.watched = None
+        if surprise:
+            raise _OverwrittenError
+
+    def _backward(self, scores: Scores) -> None:
+        if not any(score.requires_grad for score in scores.values):
+            raise ValueError("target: the score depends on no selected layer")
+        self.last_target = len(scores.values) - 1
+        for t, score in enumerate(scores.values):
+            self.current_target = t
+            if not score.requires_grad:
+                continue
+            if self.create_graph:
+                self._visit_attached(t, score)
+            else:
+                torch.autograd.grad(
+                    score.sum(), self.roots, allow_unused=True, retain_graph=t < self.last_target
+                )
+        if not any(record.reached for record in self.layers):
+            raise ValueError("target: the score depends on no selected layer")
+
+    def _on_gradient(self, record: Captured) -> Callable[[Tensor], None]:
+        def hook(gradient: Tensor) -> None:
+            assert record.activation is not None
+            record.reached = True
+            self._visit(record, record.activation, gradient)
+            if self.current_target == self.last_target:
+                record.activation = None
+
+        return hook
+
+    def _visit_attached(self, target: int, score: Tensor) -> None:
+        records = [
+            one for one in self.layers if one.activation is not None and one.activation.requires_grad
+        ]
+        gradients = torch.autograd.grad(
+            score.sum(),
+            [one.activation for one in records if one.activation is not None],
+            create_graph=True,
+            allow_unused=True,
+        )
+        for record, gradient in zip(records, gradients, strict=True):
+            if gradient is not None and record.activation is not None:
+                record.reached = True
+                self._visit(record, record.activation, gradient)
+
+    def _visit(self, record: Captured, activation: Tensor, gradient: Tensor) -> None:
+        self.visit(
+            record, self.current_target, record.spatial(activation), record.spatial(gradient)
+        )
+
+    def _let_go(self) -> None:
+        """Undoes roots and drops every way from this pass to the graph, which holds hooks to it."""
+        self.rooted.release()
+        self.roots.clear()
+        self.by_edge.clear()
+        for record in self.layers:
+            record.activation = record.watched = None
+
+    # Names and reasons
+
+    def _call_name(self, module: nn.Module) -> str:
+        self.calls[module] = call = self.calls.get(module, 0) + 1
+        name = self.selection.names[module]
+        return name if call == 1 else f"{name}#{call}"
+
+    def _is_explicit(self, module: nn.Module) -> bool:
+        return self.selection.everything or module in self.selection.explicit
+
+    def _explain_missing(self) -> None:
+        for module, name in self.selection.names.items():
+            if module not in self.calls:
+                self.skipped.append(Skipped(name, type(module).__name__, "not executed"))
+        for record in self.layers:
+            if not record.original.reached and record.shown:
+                reason = "target does not depend on it"
+                self.skipped.append(Skipped(record.name, record.type, reason))
+
+
+def _edge(tensor: Tensor) -> tuple[object, int, int] | None:
+    """What two tensors share if and only if they are the same value in the graph."""
+    if not tensor.requires_grad:
+        return None
+    edge = get_gradient_edge(tensor)
+    return edge.node, edge.output_nr, tensor._version
+
+
+def _arguments(inputs: Inputs, *, detach: bool) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def prepare(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        with torch.inference_mode(False):
+            value = value.clone() if value.is_inference() else value
+            return value.detach() if detach else value
+
+    if isinstance(inputs, Tensor):
+        return (prepare(inputs),), {}
+    if isinstance(inputs, Mapping):
+        return (), {name: prepare(value) for name, value in inputs.items()}
+    return tuple(prepare(value) for value in inputs), {}
+
+
+def _needs_graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether anything that the output depends on requires grad by itself."""
+    tensors = (*model.parameters(), *args, *kwargs.values())
+    return any(isinstance(one, Tensor) and one.requires_grad for one in tensors)
+
+
+def _rooted(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Floating tensors as leaves of a new graph, sharing their memory."""
+    return tuple(
+        one.detach().requires_grad_() if isinstance(one, Tensor) and one.is_floating_point() else one
+        for one in values
+    )
+
+
+def _check_mode(model: nn.Module, allow_training: bool) -> None:
+    if not allow_training:
+        names = [name for name, module in model.named_modules() if module.training]
+        if names:
+            where = f"its layer {names[0]!r}" if names[0] else "the model"
+            raise ValueError(
+                f"model: {where} is in training mode, which makes maps depend on the batch and on "
+                "chance; call model.eval(), or pass allow_training=True"
+            )
+    if any(parameter.is_inference() for parameter in model.parameters()):
+        raise ValueError(
+            "model: its parameters are inference tensors, for which no gradient can be computed; "
+            "load the model outside torch.inference_mode()"
+        )

@@ -1,0 +1,117 @@
+"""Which modules of a model can be shown, and what they are called."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+LayerSelection = str | nn.Module | Sequence[str | nn.Module]
+"""``"leaf"``, ``"all"``, ``"conv"``, a name, a glob, a module, or several of those."""
+
+GROUPS = ("leaf", "all", "conv")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The modules to capture.
+
+    Attributes:
+        names: Name of every selected module, in registration order.
+        explicit: Modules that were selected by exact name or as an object: these are shown even
+            where a group or a glob would leave them out (aliases, paddings, 1 x 1 maps).
+        everything: Whether ``"all"`` was asked for, which shows aliases and paddings too.
+    """
+
+    names: dict[nn.Module, str]
+    explicit: frozenset[nn.Module]
+    everything: bool
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model itself, out of DataParallel and DistributedDataParallel."""
+    while isinstance(model, DataParallel | DistributedDataParallel):
+        model = model.module
+    return model
+
+
+def layer_names(model: nn.Module) -> dict[nn.Module, str]:
+    """Name of every module but the root (which counts only if it has no children).
+
+    Names are those of ``named_modules()``, without the ``_orig_mod`` that ``torch.compile`` adds.
+    """
+    names = {
+        module: ".".join(part for part in name.split(".") if part != "_orig_mod")
+        for name, module in model.named_modules()
+    }
+    names = {module: name for module, name in names.items() if name}
+    return names or {model: type(model).__name__}
+
+
+def select_layers(model: nn.Module, layers: LayerSelection) -> Selection:
+    """Resolves a selection against the modules of ``model``.
+
+    Args:
+        model: An unwrapped model.
+        layers: Groups, names, globs (``*``, ``?``, ``[...]``) and modules; one or several.
+
+    Raises:
+        ValueError: If a name or glob matches nothing, or a module is not part of the model.
+    """
+    names = layer_names(model)
+    modules = {name: module for module, name in names.items()}
+    wanted: Iterable[str | nn.Module] = (
+        [layers] if isinstance(layers, str | nn.Module) else list(layers)
+    )
+    chosen: set[nn.Module] = set()
+    explicit: set[nn.Module] = set()
+    everything = False
+    for item in wanted:
+        if isinstance(item, nn.Module):
+            inner = unwrap(item)
+            if inner not in names:
+                raise ValueError(f"layers: this {type(item).__name__} is not part of the model")
+            explicit.add(inner)
+        elif item in GROUPS:
+            everything |= item == "all"
+            chosen.update(module for module in names if _in_group(module, item))
+        elif (module := modules.get(item) or modules.get(item.removeprefix("module."))) is not None:
+            explicit.add(module)
+        else:
+            matches = [module for name, module in modules.items() if fnmatchcase(name, item)]
+            if not matches:
+                raise ValueError(f"layers: no layer of the model matches {item!r}{_hint(item, modules)}")
+            chosen.update(matches)
+    if not chosen | explicit:
+        raise ValueError("layers: expected at least one layer, got none")
+    return Selection(
+        names={m: name for m, name in names.items() if m in chosen or m in explicit},
+        explicit=frozenset(explicit),
+        everything=everything,
+    )
+
+
+def is_padding(module: nn.Module) -> bool:
+    """Whether the module only pads: its map repeats that of its input."""
+    return type(module).__module__ == nn.ZeroPad2d.__module__
+
+
+def _in_group(module: nn.Module, group: str) -> bool:
+    if group == "all":
+        return True
+    if group == "conv":
+        return isinstance(module, _ConvNd)
+    # A module with children and parameters of its own computes something itself: EfficientNet-Lite's
+    # convolutions own a padding child, ConvNeXt's blocks a layer scale.
+    has_children = next(module.children(), None) is not None
+    return not has_children or next(module.parameters(recurse=False), None) is not None
+
+
+def _hint(item: str, modules: dict[str, nn.Module]) -> str:
+    close = difflib.get_close_matches(item, [*modules, *GROUPS], n=3)
+    return f"; close: {', '.join(close)}" if close else ""

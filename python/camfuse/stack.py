@@ -1,0 +1,234 @@
+"""CamStack: the small raw maps of all layers, from which every picture can be made without the model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Normalization = Literal["layer", "global"]
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """One captured layer.
+
+    Attributes:
+        name: Dotted module name; ``name#2`` for the second call of a module.
+        type: Class name of the module.
+        shape: ``(C, h, w)`` of its activation.
+        index: Position in the order of execution, from 0.
+        alias_of: Name of the layer whose very tensor this one returned, if any.
+        degenerate: Methods whose map is only rounding noise here: its largest magnitude is below
+            1e-4 of what its terms add up to without their signs.
+        shown: Whether it becomes a frame (aliases and paddings do on request only).
+    """
+
+    name: str
+    type: str
+    shape: tuple[int, int, int]
+    index: int
+    alias_of: str | None = None
+    degenerate: tuple[str, ...] = ()
+    shown: bool = True
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """``(h, w)`` of the map."""
+        return self.shape[1:]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A selected layer that is not shown, and why."""
+
+    name: str
+    type: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class CamStack:
+    """Raw maps of many layers: signed, at layer resolution, with their ranges.
+
+    Axes are ``R`` methods, ``T`` targets and ``B`` samples, throughout in this order.
+
+    Attributes:
+        layers: The captured layers in order of execution.
+        flat: All maps ``[R, T, B, h, w]``, layer after layer, in one flat f32 or f64 buffer.
+        offsets: Where each layer begins in ``flat``; an alias begins where its original does.
+        ranges: ``[L, R, T, B, 2]``, minimum and maximum of each signed map.
+        global_ranges: ``[R, T, B, 2]``, the same over all layers captured; ``select`` keeps it.
+        methods: R names.
+        targets: Class indices ``[T, B]``, int64; -1 where a function of the output was explained.
+        scores: Target scores ``[T, B]``.
+        input_size: ``(H, W)`` of the model's input.
+        model: What the model is called.
+        skipped: Selected layers that are not shown, with reasons.
+        warnings: What the reader of these maps should know.
+        series: Named values per layer ``[L, R, T, B]``, such as ybROAD.
+    """
+
+    layers: tuple[LayerInfo, ...]
+    flat: Tensor
+    offsets: tuple[int, ...]
+    ranges: Tensor
+    global_ranges: Tensor
+    methods: tuple[str, ...]
+    targets: Tensor
+    scores: Tensor
+    input_size: tuple[int, int]
+    model: str = ""
+    skipped: tuple[Skipped, ...] = ()
+    warnings: tuple[str, ...] = ()
+    series: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __repr__(self) -> str:
+        r, t, b = self.axes
+        return (
+            f"CamStack({len(self)} layers, methods={list(self.methods)}, {t} targets, {b} samples, "
+            f"{len(self.skipped)} skipped, {self.flat.dtype}, {self.flat.device})"
+        )
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The signed map ``[B, h, w]`` of a layer, where there is one method and one target."""
+        r, t, _ = self.axes
+        if (r, t) != (1, 1):
+            raise ValueError(
+                f"this stack holds {r} methods and {t} targets: choose with "
+                "stack.select(method=, target=) first"
+            )
+        return self.maps(name)[0, 0]
+
+    @property
+    def axes(self) -> tuple[int, int, int]:
+        """``(R, T, B)``: the numbers of methods, targets and samples."""
+        r, t, b, _ = self.global_ranges.shape
+        return r, t, b
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the layers."""
+        return tuple(layer.name for layer in self.layers)
+
+    def position(self, layer: str | int) -> int:
+        """Position of a layer, by name or position."""
+        if isinstance(layer, int):
+            return range(len(self))[layer]
+        try:
+            return self.names.index(layer)
+        except ValueError:
+            reason = next((s.reason for s in self.skipped if s.name == layer), "no such layer")
+            raise KeyError(f"{layer}: {reason}") from None
+
+    def maps(self, layer: str | int) -> Tensor:
+        """The signed maps of one layer, a view ``[R, T, B, h, w]``."""
+        i = self.position(layer)
+        shape = (*self.axes, *self.layers[i].size)
+        start = self.offsets[i]
+        return self.flat[start : start + torch.Size(shape).numel()].view(shape)
+
+    def offset(self, layer: int, *, method: int = 0, target: int = 0, sample: int = 0) -> int:
+        """Where one map ``h x w`` begins in ``flat``."""
+        r, t, b = self.axes
+        for name, index, count in (("method", method, r), ("target", target, t), ("sample", sample, b)):
+            if not 0 <= index < count:
+                raise IndexError(f"{name}: expected 0..{count - 1}, got {index}")
+        h, w = self.layers[layer].size
+        return self.offsets[layer] + ((method * t + target) * b + sample) * h * w
+
+    def normalized(
+        self,
+        layer: str | int,
+        mode: Normalization = "layer",
+        *,
+        relu: bool = True,
+        size: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """One layer's maps as they are displayed, in [0, 1].
+
+        Args:
+            layer: Name or position.
+            mode: ``"layer"`` uses each map's own range, ``"global"`` that over all layers.
+            relu: Whether negative evidence becomes 0 first.
+            size: ``(H, W)`` to upsample to (bilinear, half-pixel centres); None keeps ``h x w``.
+
+        Returns:
+            ``[R, T, B, h, w]`` or ``[R, T, B, H, W]``; constant maps become 0.
+        """
+        if mode not in ("layer", "global"):
+            raise ValueError(f"mode: expected 'layer' or 'global', got {mode!r}")
+        maps = self.maps(layer)
+        limits = self.ranges[self.position(layer)] if mode == "layer" else self.global_ranges
+        if relu:
+            maps, limits = maps.clamp(min=0), limits.clamp(min=0)
+        low, high = limits[..., 0, None, None], limits[..., 1, None, None]
+        span = high - low
+        scaled = torch.where(span > 0, (maps - low) / span, torch.zeros_like(maps)).clamp(0, 1)
+        if size is None:
+            return scaled
+        resized = F.interpolate(scaled.flatten(0, 2)[:, None], size, mode="bilinear")
+        return resized.view(*self.axes, *size)
+
+    def shown(self) -> CamStack:
+        """The layers that become frames."""
+        return self.select(layers=[layer.name for layer in self.layers if layer.shown])
+
+    def select(
+        self,
+        *,
+        layers: Sequence[str] | None = None,
+        method: str | None = None,
+        target: int | None = None,
+        sample: int | None = None,
+    ) -> CamStack:
+        """A smaller stack; the global range stays that of all layers captured.
+
+        Args:
+            layers: Names to keep, in the order wanted.
+            method: One method, by name.
+            target: One target, by position.
+            sample: One sample, by position.
+        """
+        if method is not None and method not in self.methods:
+            raise ValueError(f"method: expected one of {', '.join(self.methods)}, got {method!r}")
+        kept = range(len(self)) if layers is None else [self.position(name) for name in layers]
+        r = slice(None) if method is None else [self.methods.index(method)]
+        t = slice(None) if target is None else [range(self.axes[1])[target]]
+        b = slice(None) if sample is None else [range(self.axes[2])[sample]]
+        # Indexing axis by axis: several lists in one subscript would be paired up.
+        flat, offsets = pack([self.maps(i)[r][:, t][:, :, b] for i in kept])
+        rows = torch.tensor(list(kept), dtype=torch.long, device=self.ranges.device)
+        return dataclasses.replace(
+            self,
+            layers=tuple(self.layers[i] for i in kept),
+            flat=flat,
+            offsets=offsets,
+            ranges=self.ranges[rows][:, r][:, :, t][:, :, :, b],
+            global_ranges=self.global_ranges[r][:, t][:, :, b],
+            methods=self.methods if method is None else (method,),
+            targets=self.targets[t][:, b],
+            scores=self.scores[t][:, b],
+            series={
+                name: values[rows.to(values.device)][:, r][:, :, t][:, :, :, b]
+                for name, values in self.series.items()
+            },
+        )
+
+
+def pack(maps: Sequence[Tensor]) -> tuple[Tensor, tuple[int, ...]]:
+    """Lays maps one after another: the flat buffer and where each begins."""
+    offsets, end = [], 0
+    for one in maps:
+        offsets.append(end)
+        end += one.numel()
+    flat = torch.cat([one.reshape(-1) for one in maps]) if maps else torch.empty(0)
+    return flat, tuple(offsets)

@@ -1,0 +1,165 @@
+"""What score is explained: a class, one class per sample, any function of the output, or several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+TargetFunction = Callable[[Any], Tensor]
+"""From the model's output to one score per sample ``[B]`` (or one for the batch, if B is 1)."""
+
+
+@dataclass(frozen=True)
+class Each:
+    """Several targets, explained from one forward pass, one after another.
+
+    Args:
+        targets: Anything that is a target by itself: ``None``, a class index, one index per sample,
+            or a function of the output.
+    """
+
+    targets: Sequence[Target]
+
+
+Target = None | int | Sequence[int] | Tensor | TargetFunction | Each
+"""``None`` explains each sample's arg-max class; a tensor may be ``[B]`` or ``[T, B]``."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Resolved targets.
+
+    Attributes:
+        values: T tensors ``[B]``, attached to the graph.
+        indices: Class indices ``[T, B]``, int64; -1 where a function was given.
+    """
+
+    values: tuple[Tensor, ...]
+    indices: Tensor
+
+
+def resolve_targets(target: Target, output: Any, batch: int) -> Scores:
+    """Turns ``target`` into scores of this ``output``.
+
+    Raises:
+        ValueError: If the target does not fit the output: wrong count, class out of range, an
+            output that is no ``[B, classes]`` tensor, a function that returns no ``[B]`` tensor.
+    """
+    pairs = [_resolve_one(one, output, batch) for one in _split(target)]
+    if not pairs:
+        raise ValueError("target: expected at least one target, got none")
+    return Scores(
+        values=tuple(values for values, _ in pairs),
+        indices=torch.stack([indices.cpu() for _, indices in pairs]),
+    )
+
+
+def segmentation_mean(category: int, mask: Tensor | None = None) -> TargetFunction:
+    """Mean logit of one class of a segmentation output ``[B, classes, H, W]``.
+
+    Args:
+        category: The class.
+        mask: Optional ``[H, W]`` or ``[B, H, W]``; the mean is taken over its non-zero pixels.
+    """
+
+    def score(output: Any) -> Tensor:
+        logits: Tensor = output["out"] if isinstance(output, dict) else output
+        plane = logits[:, category]
+        if mask is None:
+            return plane.mean((-2, -1))
+        weight = (mask != 0).to(plane).expand_as(plane)
+        return (plane * weight).sum((-2, -1)) / weight.sum((-2, -1)).clamp(min=1)
+
+    return score
+
+
+def box_score(label: int, box: Sequence[float], min_iou: float = 0.5) -> TargetFunction:
+    """Summed confidence of detections of ``label`` that overlap ``box``.
+
+    For detectors that return one dict per image with ``boxes`` ``[N, 4]`` (x1, y1, x2, y2 in
+    pixels), ``labels`` ``[N]`` and ``scores`` ``[N]``, as torchvision's do.
+
+    Args:
+        label: The class.
+        box: ``(x1, y1, x2, y2)`` in pixels.
+        min_iou: Least intersection over union, in [0, 1].
+    """
+    wanted = torch.tensor(box, dtype=torch.float32)
+
+    def score(output: Any) -> Tensor:
+        return torch.stack([_overlapping(one, label, wanted, min_iou) for one in output])
+
+    return score
+
+
+def _overlapping(detections: dict[str, Tensor], label: int, box: Tensor, min_iou: float) -> Tensor:
+    boxes = detections["boxes"].detach()
+    box = box.to(boxes)
+    sides = (torch.minimum(boxes[:, 2:], box[2:]) - torch.maximum(boxes[:, :2], box[:2])).clamp(min=0)
+    intersection = sides.prod(1)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (box[2:] - box[:2]).prod()
+    hits = (intersection / (areas - intersection) >= min_iou) & (detections["labels"] == label)
+    return detections["scores"][hits].sum()
+
+
+def _split(target: Target) -> list[Target]:
+    if isinstance(target, Each):
+        return [one for inner in target.targets for one in _split(inner)]
+    if isinstance(target, Tensor) and target.ndim == 2:
+        return list(target)
+    return [target]
+
+
+def _resolve_one(target: Target, output: Any, batch: int) -> tuple[Tensor, Tensor]:
+    if callable(target):
+        return _function_scores(target, output, batch), torch.full((batch,), -1)
+    if not isinstance(output, Tensor):
+        raise ValueError(
+            f"target: the model returned {type(output).__name__}, not one tensor; pass a function "
+            "that takes it and returns one score per sample"
+        )
+    if output.ndim != 2 or output.shape[0] != batch:
+        raise ValueError(
+            f"target: a class needs an output of shape ({batch}, classes), got "
+            f"{tuple(output.shape)}; pass a function of the output, such as segmentation_mean()"
+        )
+    indices = _class_indices(target, output, batch)
+    return output.gather(1, indices[:, None])[:, 0], indices
+
+
+def _class_indices(target: Any, output: Tensor, batch: int) -> Tensor:
+    if target is None:
+        return output.detach().argmax(1)
+    indices = torch.as_tensor(target, device=output.device)
+    if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
+        raise ValueError(f"target: expected class indices, got {indices.dtype}")
+    if indices.ndim == 0:
+        indices = indices.expand(batch)
+    if indices.shape != (batch,):
+        raise ValueError(
+            f"target: expected one class or one per sample ({batch}), got shape "
+            f"{tuple(indices.shape)}"
+        )
+    classes = output.shape[1]
+    if batch and not (0 <= int(indices.min()) and int(indices.max()) < classes):
+        bad = next(int(i) for i in indices if not 0 <= int(i) < classes)
+        raise ValueError(f"target: expected a class in 0..{classes - 1}, got {bad}")
+    return indices.long()
+
+
+def _function_scores(target: TargetFunction, output: Any, batch: int) -> Tensor:
+    scores = target(output)
+    if not isinstance(scores, Tensor):
+        raise ValueError(f"target: the function must return a tensor, got {type(scores).__name__}")
+    if scores.ndim == 0 and batch == 1:
+        scores = scores[None]
+    if scores.shape != (batch,) or not scores.is_floating_point():
+        raise ValueError(
+            f"target: the function must return one floating score per sample ({batch},), got "
+            f"{scores.dtype} {tuple(scores.shape)}"
+        )
+    return scores
