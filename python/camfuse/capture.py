@@ -11,7 +11,7 @@ import contextlib
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -149,7 +149,7 @@ def capture(
             except _OverwrittenError:
                 continue
             except RuntimeError as error:
-                if not one_pass.rooted or "leaf Variable" not in str(error):
+                if not one_pass.object_roots or "leaf Variable" not in str(error):
                     raise
                 memory.detached_roots |= one_pass.object_roots
         raise RuntimeError("activations keep being overwritten differently in each pass")
@@ -193,6 +193,16 @@ class _Memory:
 _memories: weakref.WeakKeyDictionary[nn.Module, _Memory] = weakref.WeakKeyDictionary()
 
 
+class _Running(threading.local):
+    """The passes under way in this thread, innermost last."""
+
+    def __init__(self) -> None:
+        self.passes: list[_Pass] = []
+
+
+_running = _Running()
+
+
 def _memory_of(model: nn.Module) -> _Memory:
     return _memories.setdefault(model, _Memory())
 
@@ -229,6 +239,7 @@ class _Pass:
         self.rooted = RootedTensors()
         self.roots: list[Tensor] = []
         self.object_roots: set[str] = set()
+        self.rooted_modules: set[nn.Module] = set()
         self.layers: list[Captured] = []
         self.skipped: list[Skipped] = []
         self.warnings: list[str] = []
@@ -248,15 +259,17 @@ class _Pass:
             if not self.create_graph:
                 stack.enter_context(frozen_parameters(self.model))
             stack.callback(self._let_go)
+            _running.passes.append(self)
+            stack.callback(_running.passes.pop)
             # Every module is watched, selected or not: a layer's layout must not depend on which
             # other layers are selected.
             for module in self.model.modules():
                 handle = module.register_forward_hook(self._on_forward, with_kwargs=True)
                 stack.callback(handle.remove)
             output = self.model(*self.args, **self.kwargs)
+            self.recording = False
             scores = resolve_targets(self.target, output, self.batch)
             del output
-            self.recording = False
             self._check_versions()
             self._backward(scores)
         self._explain_missing()
@@ -264,9 +277,7 @@ class _Pass:
             layers=tuple(one for one in self.layers if one.original.reached),
             skipped=tuple(self.skipped),
             warnings=tuple(self.warnings),
-            scores=Scores(tuple(one.detach() for one in scores.values), scores.indices)
-            if not self.create_graph
-            else scores,
+            scores=scores if self.create_graph else _detached(scores),
             batch=self.batch,
             input_size=self.input_size,
         )
@@ -276,8 +287,10 @@ class _Pass:
     def _on_forward(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> Tensor | None:
+        if _running.passes[-1] is not self:
+            return None  # another capture runs inside this one
         if not self.recording:
-            return None  # checkpointing runs modules again during the backward pass
+            return self._recompute(module, output)
         sources = [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)]
         layout = None
         if isinstance(output, Tensor) and output.is_floating_point():
@@ -311,10 +324,21 @@ class _Pass:
                 record.shown = False
                 self.skipped.append(Skipped(name, kind, f"returns the tensor of {original.name}"))
             return None
+        if not output.requires_grad:
+            self.rooted_modules.add(module)
         returned = self._record(record, output, is_source=any(output is one for one in sources))
         if returned is not output and layout is not None:
             self.tracker.note(returned, layout.axes)
         return returned
+
+    def _recompute(self, module: nn.Module, output: Any) -> Tensor | None:
+        """Checkpointing runs modules again during the backward pass: nothing new is learned.
+
+        But where the graph began at this module's output, it must begin again.
+        """
+        if module in self.rooted_modules and isinstance(output, Tensor) and not output.requires_grad:
+            return output.detach().requires_grad_().clone()
+        return None
 
     def _fold(
         self, module: nn.Module, output: Any, layout: Layout | None
@@ -404,6 +428,10 @@ class _Pass:
             raise _OverwrittenError
 
     def _backward(self, scores: Scores) -> None:
+        if not self.layers:
+            self._explain_missing()
+            reasons = "; ".join(f"{one.name}: {one.reason}" for one in self.skipped[:4])
+            raise ValueError(f"layers: none of the selected layers can be shown ({reasons})")
         if not any(score.requires_grad for score in scores.values):
             raise ValueError("target: the score depends on no selected layer")
         self.last_target = len(scores.values) - 1
@@ -505,6 +533,10 @@ def _needs_graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     """Whether anything that the output depends on requires grad by itself."""
     tensors = (*model.parameters(), *args, *kwargs.values())
     return any(isinstance(one, Tensor) and one.requires_grad for one in tensors)
+
+
+def _detached(scores: Scores) -> Scores:
+    return replace(scores, values=tuple(one.detach() for one in scores.values))
 
 
 def _rooted(values: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -188,8 +188,7 @@ class _Collector:
                     skipped.append(Skipped(layer.name, layer.type, message))
                     del originals[layer]
         if not originals:
-            reasons = "; ".join(sorted({one.reason for one in skipped}))
-            raise ValueError(f"layers: none of the selected layers can be shown: {reasons}")
+            raise ValueError("layers: no map of the selected layers is finite")
         flat, starts = pack([one[0] for one in originals.values()])
         start_of = dict(zip(originals, starts, strict=True))
         layers = [layer for layer in found.layers if layer.original in originals]
@@ -219,6 +218,7 @@ class _Collector:
             methods=tuple(one.name for one in self.methods),
             targets=found.scores.indices,
             scores=torch.stack(list(found.scores.values)),
+            probabilities=found.scores.probabilities,
             input_size=found.input_size,
             model=model,
             skipped=tuple(skipped),

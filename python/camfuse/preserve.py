@@ -82,6 +82,3 @@ class RootedTensors:
             if tensor.is_leaf:
                 tensor.requires_grad_(False)
         self._tensors.clear()
-
-    def __bool__(self) -> bool:
-        return bool(self._tensors)

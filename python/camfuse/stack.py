@@ -67,6 +67,7 @@ class CamStack:
         methods: R names.
         targets: Class indices ``[T, B]``, int64; -1 where a function of the output was explained.
         scores: Target scores ``[T, B]``.
+        probabilities: Softmax of the output at the targets ``[T, B]``, f32; NaN for functions.
         input_size: ``(H, W)`` of the model's input.
         model: What the model is called.
         skipped: Selected layers that are not shown, with reasons.
@@ -82,6 +83,7 @@ class CamStack:
     methods: tuple[str, ...]
     targets: Tensor
     scores: Tensor
+    probabilities: Tensor
     input_size: tuple[int, int]
     model: str = ""
     skipped: tuple[Skipped, ...] = ()
@@ -217,6 +219,7 @@ class CamStack:
             methods=self.methods if method is None else (method,),
             targets=self.targets[t][:, b],
             scores=self.scores[t][:, b],
+            probabilities=self.probabilities[t][:, b],
             series={
                 name: values[rows.to(values.device)][:, r][:, :, t][:, :, :, b]
                 for name, values in self.series.items()

@@ -26,8 +26,8 @@ def save_stack(stack: CamStack, path: str | os.PathLike[str]) -> Path:
     """Writes a stack as safetensors, f32; the file appears only once it is whole.
 
     Tensors: ``maps`` (flat, layer-major), ``ranges`` ``[L, R, T, B, 2]``, ``global_ranges``
-    ``[R, T, B, 2]``, ``targets`` and ``scores`` ``[T, B]``, ``series.<name>`` ``[L, R, T, B]``. The
-    metadata key ``camfuse`` holds the rest as JSON.
+    ``[R, T, B, 2]``, ``targets``, ``scores`` and ``probabilities`` ``[T, B]``, ``series.<name>``
+    ``[L, R, T, B]``. The metadata key ``camfuse`` holds the rest as JSON.
 
     Raises:
         OSError: If the file cannot be written.
@@ -51,6 +51,7 @@ def save_stack(stack: CamStack, path: str | os.PathLike[str]) -> Path:
         "ranges": stack.ranges,
         "global_ranges": stack.global_ranges,
         "scores": stack.scores,
+        "probabilities": stack.probabilities,
         **{_SERIES + name: values for name, values in stack.series.items()},
     }
     tensors = {name: one.detach().float().cpu().contiguous() for name, one in tensors.items()}
@@ -112,6 +113,7 @@ def _stack(header: dict[str, Any], tensors: dict[str, Tensor]) -> CamStack:
         methods=methods,
         targets=_tensor(tensors, "targets", (t, b), torch.int64),
         scores=_tensor(tensors, "scores", (t, b)),
+        probabilities=_tensor(tensors, "probabilities", (t, b)),
         input_size=(h, w),
         model=_text(header["model"]),
         skipped=tuple(

@@ -36,10 +36,13 @@ class Scores:
     Attributes:
         values: T tensors ``[B]``, attached to the graph.
         indices: Class indices ``[T, B]``, int64; -1 where a function was given.
+        probabilities: Softmax of the output at those classes ``[T, B]``; NaN where a function was
+            given.
     """
 
     values: tuple[Tensor, ...]
     indices: Tensor
+    probabilities: Tensor
 
 
 def resolve_targets(target: Target, output: Any, batch: int) -> Scores:
@@ -49,13 +52,11 @@ def resolve_targets(target: Target, output: Any, batch: int) -> Scores:
         ValueError: If the target does not fit the output: wrong count, class out of range, an
             output that is no ``[B, classes]`` tensor, a function that returns no ``[B]`` tensor.
     """
-    pairs = [_resolve_one(one, output, batch) for one in _split(target)]
-    if not pairs:
+    resolved = [_resolve_one(one, output, batch) for one in _split(target)]
+    if not resolved:
         raise ValueError("target: expected at least one target, got none")
-    return Scores(
-        values=tuple(values for values, _ in pairs),
-        indices=torch.stack([indices.cpu() for _, indices in pairs]),
-    )
+    values, indices, probabilities = zip(*resolved, strict=True)
+    return Scores(values, torch.stack(indices).cpu(), torch.stack(probabilities).float().cpu())
 
 
 def segmentation_mean(category: int, mask: Tensor | None = None) -> TargetFunction:
@@ -114,9 +115,11 @@ def _split(target: Target) -> list[Target]:
     return [target]
 
 
-def _resolve_one(target: Target, output: Any, batch: int) -> tuple[Tensor, Tensor]:
+def _resolve_one(target: Target, output: Any, batch: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores, indices and probabilities, each ``[B]``."""
     if callable(target):
-        return _function_scores(target, output, batch), torch.full((batch,), -1)
+        scores = _function_scores(target, output, batch)
+        return scores, torch.full((batch,), -1), torch.full((batch,), torch.nan)
     if not isinstance(output, Tensor):
         raise ValueError(
             f"target: the model returned {type(output).__name__}, not one tensor; pass a function "
@@ -128,7 +131,9 @@ def _resolve_one(target: Target, output: Any, batch: int) -> tuple[Tensor, Tenso
             f"{tuple(output.shape)}; pass a function of the output, such as segmentation_mean()"
         )
     indices = _class_indices(target, output, batch)
-    return output.gather(1, indices[:, None])[:, 0], indices
+    columns = indices[:, None]
+    probabilities = output.detach().double().softmax(1).gather(1, columns)[:, 0]
+    return output.gather(1, columns)[:, 0], indices, probabilities
 
 
 def _class_indices(target: Any, output: Tensor, batch: int) -> Tensor:
