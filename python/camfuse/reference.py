@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 _GRADCAM_PLUS_PLUS_EPSILON = 1e-6
@@ -26,6 +27,23 @@ def layer_cam(
     planes = maps.flatten(2)
     ranges = torch.stack([planes.amin(-1), planes.amax(-1)], dim=-1)
     return maps, ranges
+
+
+def fused_cam(
+    activations: Tensor,
+    gradients: Tensor | None,
+    rule: str,
+    size: tuple[int, int],
+    *,
+    weights: Tensor | None = None,
+    relu: bool = True,
+) -> Tensor:
+    """Finished map ``[B, H, W]``; see :func:`camfuse.ops.fused_cam`."""
+    maps, _ = layer_cam(activations, gradients, [rule], weights=weights)
+    map_ = maps[0].clamp(min=0) if relu else maps[0]
+    low, high = map_.amin((1, 2), keepdim=True), map_.amax((1, 2), keepdim=True)
+    normalized = torch.where(low == high, torch.zeros_like(map_), (map_ - low) / (high - low))
+    return F.interpolate(normalized[:, None], size, mode="bilinear", align_corners=False)[:, 0]
 
 
 def channel_weights(rule: str, A: Tensor, G: Tensor) -> Tensor:
