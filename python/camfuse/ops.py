@@ -75,7 +75,7 @@ def layer_cam(
         ValueError: If an argument has the wrong shape, dtype, device or name.
     """
     codes = [_code("rules", rule, _RULE_CODES) for rule in rules]
-    maps, ranges = _checked(
+    maps, ranges = _call(
         torch.ops.camfuse.layer_cam.default, activations, gradients, codes, weights
     )
     return maps, ranges
@@ -106,7 +106,7 @@ def fused_cam(
         ``[B, H, W]`` in [0, 1]; constant maps become 0. f64 for f64 inputs, else f32.
     """
     code = _code("rule", rule, _RULE_CODES)
-    result: Tensor = _checked(
+    result: Tensor = _call(
         torch.ops.camfuse.fused_cam.default,
         activations,
         gradients,
@@ -140,8 +140,11 @@ def render_frames(
 
     A map is rectified (if ``relu``), upsampled to the panel (bilinear, half-pixel centres),
     normalised by its own or by the global range, clamped to [0, 1], looked up in ``colours`` at the
-    nearest of 256 entries and blended over the photograph. Ranges are those of the signed maps; with
-    ``relu`` they are clamped at 0 first. An empty range gives 0.
+    nearest of 256 entries and blended over the photograph. Ranges are those of the signed maps;
+    with ``relu`` they are clamped at 0 first. NaN gives 0, and so does a range that is empty or too
+    narrow for 255 / range to be finite.
+
+    Not differentiable: raises if grad mode is on and an input requires grad.
 
     Args:
         maps: Flat buffer ``[S]``, f32 or f64.
@@ -165,7 +168,7 @@ def render_frames(
     Returns:
         ``[N, bytes]``, uint8, bytes = ``3 * H * W`` (rgb24) or ``3 * H * W / 2`` (i420).
     """
-    frames: Tensor = _checked(
+    frames: Tensor = _call(
         torch.ops.camfuse.render_frames.default,
         maps,
         list(offsets),
@@ -193,7 +196,7 @@ def _code(argument: str, name: str, codes: dict[str, int]) -> int:
         raise ValueError(f"{argument}: expected one of {', '.join(codes)}, got {name!r}") from None
 
 
-def _checked(op: Any, *args: Any) -> Any:
+def _call(op: Any, *args: Any) -> Any:
     """Calls a native op; its validation errors, marked by a prefix, become ValueError."""
     try:
         return op(*args)
@@ -202,3 +205,43 @@ def _checked(op: Any, *args: Any) -> Any:
         if not message.startswith(_INVALID):
             raise
         raise ValueError(message.removeprefix(_INVALID).splitlines()[0]) from None
+
+
+@torch.library.register_fake("camfuse::render_frames")
+def _render_frames_fake(
+    maps: Tensor,
+    offsets: Sequence[int],
+    sizes: Sequence[int],
+    ranges: Tensor,
+    global_range: Tensor,
+    source: Tensor,
+    colours: Tensor,
+    panels: Sequence[int],
+    canvas: Sequence[int],
+    background: int,
+    blend: float,
+    relu: bool,
+    overlay: Tensor | None,
+    strips: Sequence[int],
+    pixel_layout: int,
+) -> Tensor:
+    H, W = canvas
+    size = 3 * H * W if pixel_layout == _PIXEL_CODES["rgb24"] else 3 * H * W // 2
+    return source.new_empty((len(offsets), size))
+
+
+def _refuse_autograd(op: str, name: str) -> None:
+    """Makes ``op`` raise where a gradient through it would be asked for."""
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        raise RuntimeError(
+            f"{name} is not differentiable: call it under torch.no_grad() or on detached tensors"
+        )
+
+    def backward(ctx: Any, *grads: Tensor) -> None:
+        raise AssertionError("setup_context always raises")
+
+    torch.library.register_autograd(op, backward, setup_context=setup_context)
+
+
+_refuse_autograd("camfuse::render_frames", "render_frames")
