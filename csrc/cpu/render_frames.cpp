@@ -1,1 +1,342 @@
-// render_frames
+// render_frames on the CPU: validation, what is prepared once per call, and the parallel loop.
+// The arguments are documented in python/camfuse/ops.py.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <optional>
+#include <vector>
+
+#include "common/bt709.h"
+#include "cpu/isa.h"
+#include "cpu/render_frames_params.h"
+#include "cpu/validate.h"
+
+CAMFUSE_DECLARE_RENDER_KERNELS(baseline)
+#if defined(__x86_64__)
+CAMFUSE_DECLARE_RENDER_KERNELS(v3)
+CAMFUSE_DECLARE_RENDER_KERNELS(v4)
+#endif
+
+namespace camfuse {
+namespace {
+
+constexpr int64_t kMaxSide = 32768;  // of a canvas or a map; keeps every index within int32
+constexpr int64_t kBandRows = 64;    // canvas rows of one task, even
+
+using Ints = std::vector<int64_t>;
+
+// A panel of the canvas as validated; those that show a map become RenderPanels.
+struct Layout {
+  int64_t height, width, panel_height, panel_width;
+  std::vector<RenderPanel> panels;
+  PixelLayout pixels;
+
+  int64_t frame_bytes() const {
+    return pixels == PixelLayout::kRgb24 ? 3 * height * width : height * width / 2 * 3;
+  }
+};
+
+bool is_even(int64_t value) { return value % 2 == 0; }
+
+void check_maps(const Tensor& maps, const Ints& offsets, const Ints& sizes) {
+  check_dtype("maps", maps, {ScalarType::Float, ScalarType::Double});
+  check(maps.dim() == 1 && maps.is_contiguous(), "maps must be 1-D and contiguous, got shape ",
+        shape_text(maps.sizes()));
+  check(sizes.size() == 2 * offsets.size(), "sizes must hold (h, w) for each of offsets: expected ",
+        2 * offsets.size(), " numbers, got ", sizes.size());
+  const int64_t total = maps.numel();
+  for (size_t n = 0; n < offsets.size(); ++n) {
+    const int64_t h = sizes[2 * n], w = sizes[2 * n + 1];
+    check(h >= 1 && h <= kMaxSide && w >= 1 && w <= kMaxSide, "sizes[", n,
+          "]: expected sides from 1 to ", kMaxSide, ", got (", h, ", ", w, ")");
+    check(offsets[n] >= 0 && offsets[n] <= total && h * w <= total - offsets[n], "offsets[", n,
+          "]: a map of (", h, ", ", w, ") at ", offsets[n], " does not lie within the ", total,
+          " elements of maps");
+  }
+}
+
+Layout checked_layout(const Tensor& source, const Ints& panels, const Ints& canvas,
+                      int64_t pixel_layout) {
+  check(pixel_layout == static_cast<int64_t>(PixelLayout::kRgb24) ||
+            pixel_layout == static_cast<int64_t>(PixelLayout::kI420),
+        "pixel_layout: expected 0 (rgb24) or 1 (i420), got ", pixel_layout);
+  check_dtype("source", source, {ScalarType::Byte});
+  check(source.dim() == 3 && source.size(2) == 3, "source must have the shape [Hp, Wp, 3], got ",
+        shape_text(source.sizes()));
+  check(canvas.size() == 2, "canvas must be (H, W), got ", canvas.size(), " numbers");
+  Layout layout{canvas[0],      canvas[1], source.size(0),
+                source.size(1), {},        static_cast<PixelLayout>(pixel_layout)};
+  const int64_t H = layout.height, W = layout.width;
+  const int64_t Hp = layout.panel_height, Wp = layout.panel_width;
+  check(H >= 1 && H <= kMaxSide && W >= 1 && W <= kMaxSide, "canvas: expected sides from 1 to ",
+        kMaxSide, ", got (", H, ", ", W, ")");
+  check(Hp >= 1 && Wp >= 1, "source must not be empty, got ", shape_text(source.sizes()));
+  const bool subsampled = layout.pixels == PixelLayout::kI420;
+  check(!subsampled || (is_even(H) && is_even(W)), "canvas must be even for i420, got (", H, ", ",
+        W, ")");
+  check(!subsampled || (is_even(Hp) && is_even(Wp)), "source must be even for i420, got ",
+        shape_text(source.sizes()));
+
+  check(panels.size() % 3 == 0, "panels must be triples (kind, top, left), got ", panels.size(),
+        " numbers");
+  for (size_t i = 0; i < panels.size(); i += 3) {
+    const int64_t kind = panels[i], top = panels[i + 1], left = panels[i + 2];
+    check(kind >= static_cast<int64_t>(Panel::kSource) &&
+              kind <= static_cast<int64_t>(Panel::kGlobal),
+          "panels[", i / 3, "]: expected kind 0 (source), 1 (layer) or 2 (global), got ", kind);
+    check(top >= 0 && left >= 0 && top <= H - Hp && left <= W - Wp, "panels[", i / 3, "]: ", Hp,
+          " x ", Wp, " at (", top, ", ", left, ") does not lie within the canvas (", H, ", ", W,
+          ")");
+    check(!subsampled || (is_even(top) && is_even(left)), "panels[", i / 3,
+          "] must be at an even position for i420, got (", top, ", ", left, ")");
+    layout.panels.push_back({static_cast<Panel>(kind), top, left});
+  }
+  return layout;
+}
+
+// The overlay's row on each row of the canvas, or -1. [H]
+std::vector<int32_t> checked_overlay_rows(const std::optional<Tensor>& overlay, const Ints& strips,
+                                          const Layout& layout, int64_t frames) {
+  check(is_even(static_cast<int64_t>(strips.size())), "strips must be pairs (top, height), got ",
+        strips.size(), " numbers");
+  check(overlay.has_value() || strips.empty(), "strips need an overlay");
+  std::vector<int32_t> rows(static_cast<size_t>(layout.height), -1);
+  int32_t count = 0;
+  for (size_t i = 0; i < strips.size(); i += 2) {
+    const int64_t top = strips[i], height = strips[i + 1];
+    check(top >= 0 && top <= layout.height && height >= 0 && height <= layout.height - top,
+          "strips[", i / 2, "]: ", height, " rows at ", top, " do not lie within the ",
+          layout.height, " rows of the canvas");
+    check(layout.pixels != PixelLayout::kI420 || (is_even(top) && is_even(height)), "strips[",
+          i / 2, "] must be even for i420, got (", top, ", ", height, ")");
+    for (int64_t y = top; y < top + height; ++y) {
+      check(rows[static_cast<size_t>(y)] < 0, "strips[", i / 2, "] overlaps another at row ", y);
+      rows[static_cast<size_t>(y)] = count++;
+    }
+  }
+  if (overlay.has_value()) {
+    check_dtype("overlay", *overlay, {ScalarType::Byte});
+    check_shape("overlay", *overlay, {frames, count, layout.width, 2}, "[N, rows, W, 2]");
+  }
+  return rows;
+}
+
+// Levels of a signed range; T is the dtype of maps. Everything is level 0 if the range is empty,
+// NaN or too narrow for a finite scale.
+template <typename T>
+LevelRange level_range(const T* range, bool relu) {
+  double low = range[0], high = range[1];
+  if (relu) {
+    low = low < 0 ? 0 : low;
+    high = high < 0 ? 0 : high;
+  }
+  const double scale = 255 / (high - low);
+  const bool usable = high > low && scale <= static_cast<double>(std::numeric_limits<T>::max());
+  return usable ? LevelRange{low, scale} : LevelRange{0, 0};
+}
+
+// Of `count` ranges [count, 2], f32 or f64.
+std::vector<LevelRange> level_ranges(const Tensor& ranges, int64_t count, bool relu) {
+  std::vector<LevelRange> result;
+  const void* data = ranges.const_data_ptr();
+  const bool is_float = ranges.scalar_type() == ScalarType::Float;
+  for (int64_t n = 0; n < count; ++n)
+    result.push_back(is_float ? level_range(static_cast<const float*>(data) + 2 * n, relu)
+                              : level_range(static_cast<const double*>(data) + 2 * n, relu));
+  return result;
+}
+
+// The 256 colours times weight / 256. See Note: [Blending in fixed point].
+struct ColourTables {
+  uint16_t rgb[256][4];
+  int32_t luma[256];
+  uint32_t chroma[256];
+
+  ColourTables(const uint8_t* colours, int32_t weight) {
+    for (int i = 0; i < 256; ++i) {
+      const uint8_t* c = colours + 3 * i;
+      for (int channel = 0; channel < 3; ++channel)
+        rgb[i][channel] = static_cast<uint16_t>(c[channel] * weight);
+      rgb[i][3] = 0;
+      luma[i] = static_cast<int32_t>(weighted(kLuma709, c, weight, 1.0));
+      chroma[i] = weighted(kCb709, c, weight, 0.25) << 16 | weighted(kCr709, c, weight, 0.25);
+    }
+  }
+
+ private:
+  static uint32_t weighted(const YuvRow& row, const uint8_t* c, int32_t weight, double unit) {
+    const double level = row.red * c[0] + row.green * c[1] + row.blue * c[2] + row.offset;
+    return static_cast<uint32_t>(std::lround(level * weight * unit));
+  }
+};
+
+// The photograph times weight / 256, laid out as RenderParams::source.
+std::vector<uint16_t> weighted_source(const uint8_t* source, const Layout& layout, int32_t weight) {
+  const int64_t Hp = layout.panel_height, Wp = layout.panel_width;
+  const bool rgb = layout.pixels == PixelLayout::kRgb24;
+  std::vector<uint16_t> out(static_cast<size_t>(rgb ? 3 * Hp * Wp : Hp * Wp / 2 * 3));
+  const SourceParams params{source, Hp, Wp, layout.pixels, weight, out.data()};
+  const int64_t pairs = (Hp + 1) / 2;
+  torch::stable::parallel_for(0, pairs, 32, [&](int64_t begin, int64_t end) {
+    CAMFUSE_DISPATCH_ISA(convert_source, params, 2 * begin, std::min(2 * end, Hp));
+  });
+  return out;
+}
+
+// Copies a plane of the photograph in 1/256 into a plane of the frame, `channels` samples a pixel.
+void place(const uint16_t* plane, int64_t rows, int64_t row_samples, uint8_t* out, int64_t stride) {
+  for (int64_t y = 0; y < rows; ++y)
+    for (int64_t i = 0; i < row_samples; ++i)
+      out[y * stride + i] = static_cast<uint8_t>(plane[y * row_samples + i] >> 8);
+}
+
+// The frame without maps and text: background and source panels.
+std::vector<uint8_t> still_frame(const uint8_t* source, const Layout& layout, int64_t background) {
+  const int64_t H = layout.height, W = layout.width;
+  const int64_t Hp = layout.panel_height, Wp = layout.panel_width;
+  const bool rgb = layout.pixels == PixelLayout::kRgb24;
+  std::vector<uint8_t> still(static_cast<size_t>(layout.frame_bytes()),
+                             rgb ? static_cast<uint8_t>(background) : uint8_t{128});
+  uint8_t* const out = still.data();
+  if (!rgb) {
+    const double luma = kLuma709.offset + kLumaSpan * static_cast<double>(background);
+    std::memset(out, static_cast<int>(std::lround(luma)), static_cast<size_t>(H * W));
+  }
+  std::vector<uint16_t> photograph;
+  for (const RenderPanel& panel : layout.panels) {
+    if (panel.kind != Panel::kSource) continue;
+    if (photograph.empty()) photograph = weighted_source(source, layout, 256);
+    const uint16_t* plane = photograph.data();
+    if (rgb) {
+      place(plane, Hp, 3 * Wp, out + (panel.top * W + panel.left) * 3, 3 * W);
+      continue;
+    }
+    const int64_t half_at = panel.top / 2 * (W / 2) + panel.left / 2;
+    place(plane, Hp, Wp, out + panel.top * W + panel.left, W);
+    place(plane + Hp * Wp, Hp / 2, Wp / 2, out + H * W + half_at, W / 2);
+    place(plane + Hp * Wp / 4 * 5, Hp / 2, Wp / 2, out + H * W / 4 * 5 + half_at, W / 2);
+  }
+  return still;
+}
+
+// The scratch memory of one thread.
+template <typename T>
+struct Scratch {
+  std::vector<T> row, values, weights;
+  std::vector<int32_t> indices;
+  std::vector<uint8_t> levels;
+  std::vector<uint16_t> colour;
+  std::vector<uint32_t> chroma;
+
+  Scratch(size_t map_width, size_t panel_width)
+      : row(map_width + 1),
+        values(2 * panel_width),
+        weights(panel_width),
+        indices(panel_width),
+        levels(2 * panel_width),
+        colour(3 * panel_width + 1),
+        chroma(panel_width) {}
+
+  RenderScratch pointers() {
+    return {row.data(),    values.data(), weights.data(), indices.data(),
+            levels.data(), colour.data(), chroma.data()};
+  }
+};
+
+template <typename T, typename Kernel>
+void render(const RenderParams& params, int64_t frames, const Kernel& kernel) {
+  int64_t map_width = 1;
+  for (int64_t n = 0; n < frames; ++n) map_width = std::max(map_width, params.sizes[2 * n + 1]);
+  const int64_t bands = (params.height + kBandRows - 1) / kBandRows;
+  torch::stable::parallel_for(0, frames * bands, 1, [&](int64_t begin, int64_t end) {
+    Scratch<T> scratch(static_cast<size_t>(map_width), static_cast<size_t>(params.panel_width));
+    const RenderScratch pointers = scratch.pointers();
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t top = task % bands * kBandRows;
+      kernel(params, pointers, task / bands, top, std::min(top + kBandRows, params.height));
+    }
+  });
+}
+
+Tensor render_frames(const Tensor& maps, Ints offsets, Ints sizes, const Tensor& ranges,
+                     const Tensor& global_range, const Tensor& source, const Tensor& colours,
+                     Ints panels, Ints canvas, int64_t background, double blend, bool relu,
+                     std::optional<Tensor> overlay, Ints strips, int64_t pixel_layout) {
+  const auto frames = static_cast<int64_t>(offsets.size());
+  check_maps(maps, offsets, sizes);
+  check_like("ranges", ranges, maps, "maps");
+  check_shape("ranges", ranges, {frames, 2}, "[N, 2]");
+  check_like("global_range", global_range, maps, "maps");
+  check_shape("global_range", global_range, {2}, "[2]");
+  const Layout layout = checked_layout(source, panels, canvas, pixel_layout);
+  check_dtype("colours", colours, {ScalarType::Byte});
+  check_shape("colours", colours, {256, 3}, "[256, 3]");
+  check(background >= 0 && background <= 255, "background: expected 0 to 255, got ", background);
+  check(blend >= 0 && blend <= 1, "blend: expected 0 to 1, got ", blend);
+  const std::vector<int32_t> overlay_rows = checked_overlay_rows(overlay, strips, layout, frames);
+
+  Tensor out = torch::stable::new_empty(source, {frames, layout.frame_bytes()});
+  if (frames == 0) return out;
+
+  const Tensor pixels = torch::stable::contiguous(source);
+  const Tensor palette = torch::stable::contiguous(colours);
+  const auto* photograph = static_cast<const uint8_t*>(pixels.const_data_ptr());
+  const auto weight = static_cast<int32_t>(std::lround(blend * 256));
+  const ColourTables tables(static_cast<const uint8_t*>(palette.const_data_ptr()), weight);
+  const std::vector<uint16_t> blended_source = weighted_source(photograph, layout, 256 - weight);
+  const std::vector<uint8_t> still = still_frame(photograph, layout, background);
+  const std::vector<LevelRange> layer_ranges =
+      level_ranges(torch::stable::contiguous(ranges), frames, relu);
+  std::vector<RenderPanel> map_panels;
+  for (const RenderPanel& panel : layout.panels)
+    if (panel.kind != Panel::kSource) map_panels.push_back(panel);
+  if (overlay.has_value()) overlay = torch::stable::contiguous(*overlay);
+
+  RenderParams params{};
+  params.maps = maps.const_data_ptr();
+  params.offsets = offsets.data();
+  params.sizes = sizes.data();
+  params.layer_ranges = layer_ranges.data();
+  params.global_range = level_ranges(torch::stable::contiguous(global_range), 1, relu)[0];
+  params.relu = relu;
+  params.height = layout.height;
+  params.width = layout.width;
+  params.panel_height = layout.panel_height;
+  params.panel_width = layout.panel_width;
+  params.panels = map_panels.data();
+  params.panel_count = static_cast<int64_t>(map_panels.size());
+  params.layout = layout.pixels;
+  if (overlay.has_value()) {
+    params.overlay = static_cast<const uint8_t*>(overlay->const_data_ptr());
+    params.overlay_rows = overlay->size(1);
+  }
+  params.overlay_row = overlay_rows.data();
+  params.still = still.data();
+  params.frame_bytes = layout.frame_bytes();
+  params.source = blended_source.data();
+  params.rgb_table = tables.rgb;
+  params.luma_table = tables.luma;
+  params.chroma_table = tables.chroma;
+  params.out = static_cast<uint8_t*>(out.mutable_data_ptr());
+
+  if (maps.scalar_type() == ScalarType::Float) {
+    render<float>(params, frames,
+                  [](const auto&... args) { CAMFUSE_DISPATCH_ISA(render_rows_f32, args...); });
+  } else {
+    render<double>(params, frames,
+                   [](const auto&... args) { CAMFUSE_DISPATCH_ISA(render_rows_f64, args...); });
+  }
+  return out;
+}
+
+}  // namespace
+}  // namespace camfuse
+
+STABLE_TORCH_LIBRARY_IMPL(camfuse, CPU, m) {
+  m.impl("render_frames", TORCH_BOX(&camfuse::render_frames));
+}

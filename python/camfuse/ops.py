@@ -141,8 +141,11 @@ def render_frames(
 
     A map is rectified (if ``relu``), upsampled to the panel (bilinear, half-pixel centres),
     normalised by its own or by the global range, clamped to [0, 1], looked up in ``colours`` at the
-    nearest of 256 entries and blended over the photograph. Ranges are those of the signed maps; with
-    ``relu`` they are clamped at 0 first. An empty range gives 0.
+    nearest of 256 entries and blended over the photograph. Ranges are those of the signed maps;
+    with ``relu`` they are clamped at 0 first. NaN gives 0, and so does a range that is empty or too
+    narrow for 255 / range to be finite.
+
+    Not differentiable: raises if grad mode is on and an input requires grad.
 
     Args:
         maps: Flat buffer ``[S]``, f32 or f64.
@@ -288,6 +291,28 @@ def _layer_cam_backward(ctx: _Context, grad_maps: Tensor, _grad_ranges: Tensor) 
     return grad_a, grad_g, None, grad_w
 
 
+def _render_frames_fake(
+    maps: Tensor,
+    offsets: Sequence[int],
+    sizes: Sequence[int],
+    ranges: Tensor,
+    global_range: Tensor,
+    source: Tensor,
+    colours: Tensor,
+    panels: Sequence[int],
+    canvas: Sequence[int],
+    background: int,
+    blend: float,
+    relu: bool,
+    overlay: Tensor | None,
+    strips: Sequence[int],
+    pixel_layout: int,
+) -> Tensor:
+    H, W = canvas
+    size = 3 * H * W if pixel_layout == _PIXEL_CODES["rgb24"] else 3 * H * W // 2
+    return source.new_empty((len(offsets), size))
+
+
 def _refuse_autograd(op: str, name: str) -> None:
     """Makes ``op`` raise where a gradient through it would be asked for."""
 
@@ -304,7 +329,9 @@ def _refuse_autograd(op: str, name: str) -> None:
 
 torch.library.register_fake("camfuse::layer_cam", _layer_cam_fake)
 torch.library.register_fake("camfuse::fused_cam", _fused_cam_fake)
+torch.library.register_fake("camfuse::render_frames", _render_frames_fake)
 torch.library.register_autograd(
     "camfuse::layer_cam", _layer_cam_backward, setup_context=_layer_cam_setup
 )
 _refuse_autograd("camfuse::fused_cam", "fused_cam")
+_refuse_autograd("camfuse::render_frames", "render_frames")

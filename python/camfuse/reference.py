@@ -5,6 +5,7 @@ Written for clarity, not speed, and valid for any dtype (run it in f64 to judge 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -77,3 +78,109 @@ def _rule_map(rule: str, A: Tensor, G: Tensor | None, weights: Tensor | None) ->
     if rule == "layercam":  # Jiang et al. 2021, eq. 4
         return (G.clamp(min=0) * A).sum(1)
     return (channel_weights(rule, A, G)[:, :, None, None] * A).sum(1)
+
+
+# BT.709 limited range (ITU-R BT.709-6, section 3): Y, U, V = matrix @ RGB + offset, levels 0..255.
+_YUV_MATRIX = torch.tensor(
+    [
+        [0.2126 * 219, 0.7152 * 219, 0.0722 * 219],
+        [-0.2126 / 1.8556 * 224, -0.7152 / 1.8556 * 224, 0.5 * 224],
+        [0.5 * 224, -0.7152 / 1.5748 * 224, -0.0722 / 1.5748 * 224],
+    ],
+    dtype=torch.float64,
+) / 255  # fmt: skip
+_YUV_OFFSET = torch.tensor([16.0, 128.0, 128.0], dtype=torch.float64)
+
+
+def render_frames(
+    maps: Tensor,
+    offsets: Sequence[int],
+    sizes: Sequence[tuple[int, int]],
+    ranges: Tensor,
+    global_range: Tensor,
+    source: Tensor,
+    colours: Tensor,
+    panels: Sequence[tuple[str, int, int]],
+    canvas: tuple[int, int],
+    *,
+    background: int = 0,
+    blend: float = 0.5,
+    relu: bool = True,
+    overlay: Tensor | None = None,
+    strips: Sequence[tuple[int, int]] = (),
+    pixel_format: str = "rgb24",
+) -> Tensor:
+    """Frames ``[N, bytes]`` in f64, rounded once; see :func:`camfuse.ops.render_frames`.
+
+    The native op is equal for rgb24 without overlay and within 1 otherwise, except where a map
+    value lies within rounding of the middle between two entries of ``colours``.
+    """
+    Hp, Wp, _ = source.shape
+    weight = math.floor(blend * 256 + 0.5) / 256
+    frames = []
+    for n, (offset, (h, w)) in enumerate(zip(offsets, sizes, strict=True)):
+        map_ = maps[offset : offset + h * w].view(h, w)
+        frame = torch.full((*canvas, 3), background, dtype=torch.float64)
+        for kind, top, left in panels:
+            panel = source.double()
+            if kind != "source":
+                display_range = ranges[n] if kind == "layer" else global_range
+                levels = map_levels(map_, display_range, (Hp, Wp), relu=relu)
+                heat = colours[(levels + 0.5).floor().long()].double()
+                panel = (1 - weight) * panel + weight * heat
+            frame[top : top + Hp, left : left + Wp] = panel
+        text = None if overlay is None else _overlay_frame(overlay[n], strips, canvas)
+        frames.append(_rgb24(frame, text) if pixel_format == "rgb24" else _i420(frame, text))
+    size = math.prod(canvas) * 3 // (1 if pixel_format == "rgb24" else 2)
+    return torch.stack(frames) if frames else torch.empty((0, size), dtype=torch.uint8)
+
+
+def map_levels(map_: Tensor, display_range: Tensor, size: tuple[int, int], *, relu: bool) -> Tensor:
+    """Where each pixel of a panel lies in the colour table, 0..255, before rounding; f64."""
+    map_, (low, high) = map_.double(), display_range.double()
+    if relu:
+        map_, low, high = map_.clamp(min=0), low.clamp(min=0), high.clamp(min=0)
+    if not high > low:
+        return torch.zeros(size, dtype=torch.float64)
+    values = _upsampled(_upsampled(map_, size[0]).T, size[1]).T
+    return ((values - low) / (high - low) * 255).nan_to_num(0.0, 255.0, 0.0).clamp(0, 255)
+
+
+def _upsampled(rows: Tensor, size: int) -> Tensor:
+    """Linear interpolation of ``[h, w]`` to ``[size, w]``: half-pixel centres, clamped border."""
+    h = rows.shape[0]
+    position = ((torch.arange(size, dtype=torch.float64) + 0.5) * h / size - 0.5).clamp(0, h - 1)
+    upper = position.long()
+    a, b = rows[upper], rows[(upper + 1).clamp(max=h - 1)]
+    return a + (position - upper)[:, None] * (b - a)
+
+
+def _overlay_frame(
+    overlay: Tensor, strips: Sequence[tuple[int, int]], canvas: tuple[int, int]
+) -> Tensor:
+    """The strips ``[rows, W, 2]`` of one frame, laid out on the canvas as ``[H, W, 2]`` in f64."""
+    text = torch.zeros((*canvas, 2), dtype=torch.float64)
+    row = 0
+    for top, height in strips:
+        text[top : top + height] = overlay[row : row + height]
+        row += height
+    return text
+
+
+def _rgb24(frame: Tensor, text: Tensor | None) -> Tensor:
+    if text is not None:
+        grey, alpha = text[..., :1], text[..., 1:] / 255
+        frame = (1 - alpha) * frame + alpha * grey
+    return (frame + 0.5).floor().to(torch.uint8).flatten()
+
+
+def _i420(frame: Tensor, text: Tensor | None) -> Tensor:
+    """Y ``[H, W]``, U and V ``[H/2, W/2]``; text pulls U and V to 128 by its mean alpha."""
+    yuv = frame @ _YUV_MATRIX.T + _YUV_OFFSET
+    luma, chroma = yuv[..., 0], F.avg_pool2d(yuv[..., 1:].permute(2, 0, 1), 2)
+    if text is not None:
+        grey, alpha = text[..., 0], text[..., 1] / 255
+        luma = (1 - alpha) * luma + alpha * (16 + grey * 219 / 255)
+        chroma_alpha = F.avg_pool2d(alpha[None], 2)
+        chroma = (1 - chroma_alpha) * chroma + chroma_alpha * 128
+    return (torch.cat([luma.flatten(), chroma.flatten()]) + 0.5).floor().to(torch.uint8)

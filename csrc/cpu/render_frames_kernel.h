@@ -1,0 +1,305 @@
+// Kernels of render_frames, compiled once per instruction set. No torch, no std.
+//
+// Rows of a frame are finished one (rgb24) or two (i420) at a time while they are in cache: the
+// still background, then the panels, then the text.
+#pragma once
+
+#include <stdint.h>
+#include <string.h>
+
+#include "common/bt709.h"
+#include "cpu/render_frames_params.h"
+
+namespace camfuse::CAMFUSE_ISA {
+
+// --- The photograph, once per call -------------------------------------------------------------
+
+// One output plane of a conversion in 32-bit integers: the coefficients of a sum of `count` pixels
+// in 2^-23 / count, their dot product shifted down to 1/256.
+struct FixedYuvRow {
+  int32_t red, green, blue, offset;
+};
+
+static inline int32_t nearest(double value) {
+  return static_cast<int32_t>(value < 0 ? value - 0.5 : value + 0.5);
+}
+
+static inline FixedYuvRow fixed_row(const YuvRow& row, int32_t weight, int count) {
+  const double scale = weight / 256.0 * (1 << 23);
+  // 2^14 rounds the shift by 15, 128 << 15 the shift by 8 when pixels are finished.
+  return {nearest(row.red * scale / count), nearest(row.green * scale / count),
+          nearest(row.blue * scale / count), nearest(row.offset * scale) + (1 << 14) + (128 << 15)};
+}
+
+static inline uint16_t convert(const FixedYuvRow& row, int32_t red, int32_t green, int32_t blue) {
+  const int32_t sum = row.red * red + row.green * green + row.blue * blue + row.offset;
+  return static_cast<uint16_t>(sum >> 15);
+}
+
+// Rows [row_begin, row_end) of the photograph; both even for i420.
+inline void convert_source_rows(const SourceParams& p, int64_t row_begin, int64_t row_end) {
+  const int64_t W = p.width;
+  const int32_t weight = p.weight;
+  if (p.layout == PixelLayout::kRgb24) {
+    for (int64_t i = row_begin * W * 3; i < row_end * W * 3; ++i)
+      p.out[i] = static_cast<uint16_t>(p.source[i] * weight + 128);
+    return;
+  }
+  const FixedYuvRow luma = fixed_row(kLuma709, weight, 1);
+  const FixedYuvRow cb = fixed_row(kCb709, weight, 4), cr = fixed_row(kCr709, weight, 4);
+  for (int64_t i = row_begin * W; i < row_end * W; ++i) {
+    const uint8_t* rgb = p.source + i * 3;
+    p.out[i] = convert(luma, rgb[0], rgb[1], rgb[2]);
+  }
+  uint16_t* const u_plane = p.out + p.height * W;
+  uint16_t* const v_plane = u_plane + p.height / 2 * (W / 2);
+  for (int64_t y = row_begin; y < row_end; y += 2) {
+    const uint8_t* upper = p.source + y * W * 3;
+    const uint8_t* lower = upper + W * 3;
+    uint16_t* u = u_plane + y / 2 * (W / 2);
+    uint16_t* v = v_plane + y / 2 * (W / 2);
+    for (int64_t x = 0; x < W / 2; ++x, upper += 6, lower += 6) {
+      const int32_t red = upper[0] + upper[3] + lower[0] + lower[3];
+      const int32_t green = upper[1] + upper[4] + lower[1] + lower[4];
+      const int32_t blue = upper[2] + upper[5] + lower[2] + lower[5];
+      u[x] = convert(cb, red, green, blue);
+      v[x] = convert(cr, red, green, blue);
+    }
+  }
+}
+
+// --- Maps --------------------------------------------------------------------------------------
+
+// Where output position `out` lies between two inputs: half-pixel centres, clamped at the border.
+static inline int64_t locate(int64_t out, int64_t in_size, int64_t out_size, double* weight) {
+  const double centre = (static_cast<double>(out) + 0.5) * static_cast<double>(in_size) /
+                            static_cast<double>(out_size) -
+                        0.5;
+  const double position = centre > 0 ? centre : 0;
+  int64_t index = static_cast<int64_t>(position);
+  if (index > in_size - 1) index = in_size - 1;
+  *weight = position - static_cast<double>(index);
+  return index;
+}
+
+// The map of one frame, ready to be upsampled row by row.
+template <typename T>
+class UpsampledMap {
+ public:
+  UpsampledMap(const RenderParams& p, const RenderScratch& scratch, int64_t frame)
+      : map_(static_cast<const T*>(p.maps) + p.offsets[frame]),
+        h_(p.sizes[2 * frame]),
+        w_(p.sizes[2 * frame + 1]),
+        H_(p.panel_height),
+        W_(p.panel_width),
+        floor_(p.relu ? T(0) : -static_cast<T>(__builtin_inf())),
+        row_(static_cast<T*>(scratch.row)),
+        weights_(static_cast<T*>(scratch.weights)),
+        indices_(scratch.indices) {
+    for (int64_t x = 0; x < W_; ++x) {
+      double weight;
+      indices_[x] = static_cast<int32_t>(locate(x, w_, W_, &weight));
+      weights_[x] = static_cast<T>(weight);
+    }
+  }
+
+  // Row y of the panel, [Wp]: rectified, then interpolated down and across. NaN stays NaN.
+  void row(int64_t y, T* __restrict values) const {
+    double exact_weight;
+    const int64_t index = locate(y, h_, H_, &exact_weight);
+    const T weight = static_cast<T>(exact_weight);
+    const T* __restrict upper = map_ + index * w_;
+    const T* __restrict lower = index + 1 < h_ ? upper + w_ : upper;
+    T* __restrict row = row_;
+    const T floor = floor_;
+    for (int64_t x = 0; x < w_; ++x) {
+      const T a = upper[x] < floor ? floor : upper[x];
+      const T b = lower[x] < floor ? floor : lower[x];
+      row[x] = a + weight * (b - a);
+    }
+    row[w_] = row[w_ - 1];
+    const int32_t* __restrict indices = indices_;
+    const T* __restrict weights = weights_;
+    for (int64_t x = 0; x < W_; ++x) {
+      const int32_t i = indices[x];
+      values[x] = row[i] + weights[x] * (row[i + 1] - row[i]);
+    }
+  }
+
+ private:
+  const T* map_;  // [h, w]
+  int64_t h_, w_, H_, W_;
+  T floor_;
+  T* row_;            // [w + 1], the last one repeated
+  T* weights_;        // [Wp]
+  int32_t* indices_;  // [Wp]
+};
+
+// The nearest of 256 levels; NaN fails the first comparison and becomes 0.
+template <typename T>
+inline void quantise(const T* __restrict values, int64_t count, const LevelRange& range,
+                     uint8_t* __restrict levels) {
+  const T low = static_cast<T>(range.low), scale = static_cast<T>(range.scale);
+  for (int64_t x = 0; x < count; ++x) {
+    T level = (values[x] - low) * scale + T(0.5);
+    level = level > 0 ? level : 0;
+    level = level < 255 ? level : 255;
+    levels[x] = static_cast<uint8_t>(static_cast<int32_t>(level));
+  }
+}
+
+static inline const LevelRange& range_of(const RenderParams& p, Panel kind, int64_t frame) {
+  return kind == Panel::kLayer ? p.layer_ranges[frame] : p.global_range;
+}
+
+// --- rgb24 -------------------------------------------------------------------------------------
+
+// One row of one panel, [Wp, 3].
+inline void blend_rgb(const RenderParams& p, const RenderScratch& scratch, int64_t y,
+                      uint8_t* __restrict out) {
+  const int64_t W = p.panel_width;
+  const uint8_t* __restrict levels = scratch.levels;
+  uint16_t* __restrict colour = scratch.colour;
+  // Each store of four lanes overwrites the spare lane of the one before.
+  for (int64_t x = 0; x < W; ++x) memcpy(colour + 3 * x, p.rgb_table[levels[x]], 8);
+  const uint16_t* __restrict source = p.source + y * W * 3;
+  for (int64_t i = 0; i < 3 * W; ++i) out[i] = static_cast<uint8_t>((source[i] + colour[i]) >> 8);
+}
+
+// Text over one row of the canvas: out = (1 - alpha) * out + alpha * grey, alpha in 0..255.
+inline void draw_text_rgb(const uint8_t* __restrict text, int64_t width, uint8_t* __restrict out) {
+  for (int64_t x = 0; x < width; ++x) {
+    const int32_t grey = text[2 * x], alpha = text[2 * x + 1];
+    for (int64_t c = 0; c < 3; ++c) {
+      const int32_t sum = out[3 * x + c] * (255 - alpha) + grey * alpha;
+      out[3 * x + c] = static_cast<uint8_t>((sum + 127) / 255);
+    }
+  }
+}
+
+static inline const uint8_t* text_row(const RenderParams& p, int64_t frame, int64_t y) {
+  if (p.overlay == nullptr || p.overlay_row[y] < 0) return nullptr;
+  return p.overlay + (frame * p.overlay_rows + p.overlay_row[y]) * p.width * 2;
+}
+
+template <typename T>
+inline void render_rgb(const RenderParams& p, const RenderScratch& scratch, int64_t frame,
+                       int64_t row_begin, int64_t row_end) {
+  const UpsampledMap<T> map(p, scratch, frame);
+  T* const values = static_cast<T*>(scratch.values);
+  uint8_t* const out = p.out + frame * p.frame_bytes;
+  const int64_t stride = p.width * 3;
+  for (int64_t y = row_begin; y < row_end; ++y) {
+    memcpy(out + y * stride, p.still + y * stride, static_cast<size_t>(stride));
+    int64_t upsampled = -1;  // the panel row that `values` holds
+    for (int64_t i = 0; i < p.panel_count; ++i) {
+      const RenderPanel& panel = p.panels[i];
+      const int64_t row = y - panel.top;
+      if (row < 0 || row >= p.panel_height) continue;
+      if (row != upsampled) map.row(row, values);
+      upsampled = row;
+      quantise(values, p.panel_width, range_of(p, panel.kind, frame), scratch.levels);
+      blend_rgb(p, scratch, row, out + y * stride + panel.left * 3);
+    }
+    if (const uint8_t* text = text_row(p, frame, y)) draw_text_rgb(text, p.width, out + y * stride);
+  }
+}
+
+// --- i420 --------------------------------------------------------------------------------------
+
+// Two rows of one panel: luma [2, Wp] with `stride` between rows, U and V [Wp/2].
+inline void blend_i420(const RenderParams& p, const RenderScratch& scratch, int64_t y,
+                       uint8_t* luma_out, int64_t stride, uint8_t* __restrict u_out,
+                       uint8_t* __restrict v_out) {
+  const int64_t W = p.panel_width;
+  const int32_t* __restrict luma_table = p.luma_table;
+  const uint32_t* __restrict chroma_table = p.chroma_table;
+  const uint8_t* __restrict upper = scratch.levels;
+  const uint8_t* __restrict lower = scratch.levels + W;
+  uint32_t* __restrict chroma = scratch.chroma;
+  for (int64_t r = 0; r < 2; ++r) {
+    const uint8_t* __restrict levels = r == 0 ? upper : lower;
+    const uint16_t* __restrict source = p.source + (y + r) * W;
+    uint8_t* __restrict out = luma_out + r * stride;
+    for (int64_t x = 0; x < W; ++x)
+      out[x] = static_cast<uint8_t>((source[x] + luma_table[levels[x]]) >> 8);
+  }
+  for (int64_t x = 0; x < W; ++x) chroma[x] = chroma_table[upper[x]] + chroma_table[lower[x]];
+  const uint16_t* __restrict u_source = p.source + p.panel_height * W + y / 2 * (W / 2);
+  const uint16_t* __restrict v_source = u_source + p.panel_height / 2 * (W / 2);
+  for (int64_t x = 0; x < W / 2; ++x) {
+    const uint32_t sum = chroma[2 * x] + chroma[2 * x + 1];
+    u_out[x] = static_cast<uint8_t>((u_source[x] + (sum >> 16)) >> 8);
+    v_out[x] = static_cast<uint8_t>((v_source[x] + (sum & 0xffff)) >> 8);
+  }
+}
+
+// Text over one row of Y; its grey 0..255 becomes 16..235.
+inline void draw_text_luma(const uint8_t* __restrict text, int64_t width, uint8_t* __restrict out) {
+  for (int64_t x = 0; x < width; ++x) {
+    const float grey = text[2 * x], alpha = text[2 * x + 1];
+    const float luma = 16.0f + grey * static_cast<float>(kLumaSpan);
+    const float sum = static_cast<float>(out[x]) * (255.0f - alpha) + luma * alpha;
+    out[x] = static_cast<uint8_t>(static_cast<int32_t>(sum * (1.0f / 255.0f) + 0.5f));
+  }
+}
+
+// Text over one row of U or V: pulled to grey by the mean alpha of each 2 x 2 pixels.
+inline void draw_text_chroma(const uint8_t* __restrict upper, const uint8_t* __restrict lower,
+                             int64_t width, uint8_t* __restrict out) {
+  for (int64_t x = 0; x < width / 2; ++x) {
+    const int32_t alpha = upper[4 * x + 1] + upper[4 * x + 3] + lower[4 * x + 1] + lower[4 * x + 3];
+    const int32_t sum = out[x] * (1020 - alpha) + 128 * alpha;
+    out[x] = static_cast<uint8_t>((sum + 510) / 1020);
+  }
+}
+
+// Rows [row_begin, row_end), both even.
+template <typename T>
+inline void render_i420(const RenderParams& p, const RenderScratch& scratch, int64_t frame,
+                        int64_t row_begin, int64_t row_end) {
+  const UpsampledMap<T> map(p, scratch, frame);
+  T* const values = static_cast<T*>(scratch.values);
+  const int64_t W = p.width, Wp = p.panel_width, half = W / 2;
+  uint8_t* const out = p.out + frame * p.frame_bytes;
+  const int64_t u_plane = p.height * W, v_plane = u_plane + p.height / 2 * half;
+  for (int64_t y = row_begin; y < row_end; y += 2) {
+    const int64_t u_row = u_plane + y / 2 * half, v_row = v_plane + y / 2 * half;
+    memcpy(out + y * W, p.still + y * W, static_cast<size_t>(2 * W));
+    memcpy(out + u_row, p.still + u_row, static_cast<size_t>(half));
+    memcpy(out + v_row, p.still + v_row, static_cast<size_t>(half));
+    int64_t upsampled = -1;  // the panel row where `values` begins
+    for (int64_t i = 0; i < p.panel_count; ++i) {
+      const RenderPanel& panel = p.panels[i];
+      const int64_t row = y - panel.top;
+      if (row < 0 || row >= p.panel_height) continue;
+      if (row != upsampled) {
+        map.row(row, values);
+        map.row(row + 1, values + Wp);
+        upsampled = row;
+      }
+      quantise(values, 2 * Wp, range_of(p, panel.kind, frame), scratch.levels);
+      blend_i420(p, scratch, row, out + y * W + panel.left, W, out + u_row + panel.left / 2,
+                 out + v_row + panel.left / 2);
+    }
+    if (const uint8_t* text = text_row(p, frame, y)) {
+      const uint8_t* const lower = text_row(p, frame, y + 1);
+      draw_text_luma(text, W, out + y * W);
+      draw_text_luma(lower, W, out + (y + 1) * W);
+      draw_text_chroma(text, lower, W, out + u_row);
+      draw_text_chroma(text, lower, W, out + v_row);
+    }
+  }
+}
+
+template <typename T>
+inline void render_rows(const RenderParams& p, const RenderScratch& scratch, int64_t frame,
+                        int64_t row_begin, int64_t row_end) {
+  if (p.layout == PixelLayout::kRgb24) {
+    render_rgb<T>(p, scratch, frame, row_begin, row_end);
+  } else {
+    render_i420<T>(p, scratch, frame, row_begin, row_end);
+  }
+}
+
+}  // namespace camfuse::CAMFUSE_ISA

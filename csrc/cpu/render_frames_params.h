@@ -1,0 +1,83 @@
+// What one call of render_frames hands to its kernels: plain pointers and numbers, all validated.
+#pragma once
+
+#include <stdint.h>
+
+#include "common/enums.h"
+
+namespace camfuse {
+
+struct RenderPanel {
+  Panel kind;
+  int64_t top, left;
+};
+
+// A map value v becomes level (v - low) * scale in 0..255. An empty range has scale 0.
+struct LevelRange {
+  double low, scale;
+};
+
+// Note: [Blending in fixed point]
+// A blended pixel is (256 - weight) / 256 * photograph + weight / 256 * colour, weight in 0..256.
+// Both terms are tabulated in 1/256 of a level, the photograph's with 128 added, so that a pixel is
+// one lookup, one addition and one shift, and rounds to nearest. In RGB this is exact. For i420 the
+// terms are converted to YUV first (Note: [RGB to YUV]); each is off by at most 1/512 of a level.
+struct RenderParams {
+  // Inputs
+  const void* maps;                // [S], float or double
+  const int64_t* offsets;          // [N], in elements of maps
+  const int64_t* sizes;            // [N, 2]: h, w
+  const LevelRange* layer_ranges;  // [N]
+  LevelRange global_range;
+  bool relu;
+  int64_t height, width;              // of the canvas
+  int64_t panel_height, panel_width;  // of every panel
+  const RenderPanel* panels;          // [panel_count], those that show a map
+  int64_t panel_count;
+  PixelLayout layout;
+  const uint8_t* overlay;      // [N, overlay_rows, W, 2]: grey, alpha; may be null
+  const int32_t* overlay_row;  // [H]: the overlay's row on this canvas row, or -1
+  int64_t overlay_rows;
+
+  // Prepared once per call
+  const uint8_t* still;            // [frame_bytes]: background and photographs
+  int64_t frame_bytes;             //
+  const uint16_t* source;          // rgb24 [Hp, Wp, 3]; i420 Y [Hp, Wp], U, V [Hp/2, Wp/2]
+  const uint16_t (*rgb_table)[4];  // [256]: R, G, B, 0
+  const int32_t* luma_table;       // [256]
+  const uint32_t* chroma_table;    // [256]: U << 16 | V, in 1/64: four add up without carry
+
+  uint8_t* out;  // [N, frame_bytes]
+};
+
+// Memory of one thread, T being the dtype of maps.
+struct RenderScratch {
+  void* row;         // T [max w + 1]
+  void* values;      // T [2, Wp]
+  void* weights;     // T [Wp]
+  int32_t* indices;  // [Wp]
+  uint8_t* levels;   // [2, Wp]
+  uint16_t* colour;  // [Wp, 3] + 1
+  uint32_t* chroma;  // [Wp]
+};
+
+// How to convert the photograph: out = weight * pixel, in 1/256, plus rounding (0 or 128).
+struct SourceParams {
+  const uint8_t* source;  // [Hp, Wp, 3]
+  int64_t height, width;
+  PixelLayout layout;
+  int32_t weight;  // 0..256
+  uint16_t* out;   // as RenderParams::source
+};
+
+}  // namespace camfuse
+
+// The kernels of one instruction set.
+#define CAMFUSE_DECLARE_RENDER_KERNELS(ISA)                                                     \
+  namespace camfuse::ISA {                                                                      \
+  void convert_source(const SourceParams& params, int64_t row_begin, int64_t row_end);          \
+  void render_rows_f32(const RenderParams& params, const RenderScratch& scratch, int64_t frame, \
+                       int64_t row_begin, int64_t row_end);                                     \
+  void render_rows_f64(const RenderParams& params, const RenderScratch& scratch, int64_t frame, \
+                       int64_t row_begin, int64_t row_end);                                     \
+  }
