@@ -1,0 +1,5 @@
+"""``python -m camfuse.cli``."""
+
+from camfuse.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,101 @@
+"""``camfuse layers``: what is shown of a model, at which size, and what is skipped and why."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import redirect_stdout
+from typing import TYPE_CHECKING, Any
+
+from camfuse.cli import options
+
+if TYPE_CHECKING:
+    from camfuse.stack import CamStack
+
+
+def layers(
+    model: options.Model,
+    weights: options.Weights = None,
+    layers: options.Layers = None,
+    device: options.Device = "cpu",
+    as_json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """List the layers of a model: true output sizes, and what is skipped and why.
+
+    Found by a real pass on noise of the model's input size. --weights random needs no download.
+    """
+    with redirect_stdout(sys.stderr):  # libraries and the user's model may print
+        spec, stack = _capture(model, weights, options.parse_layers(layers), device)
+    report = _report(spec, stack)
+    if as_json:
+        print(json.dumps(report))
+    else:
+        _print_table(report)
+
+
+def _capture(
+    model: str, weights: str | None, layers: list[str], device: str
+) -> tuple[str, CamStack]:
+    import torch
+
+    from camfuse.explain import layer_cams
+    from camfuse.models import load_model
+
+    loaded = load_model(model, weights=weights, device=device)
+    height, width = loaded.preprocessing.size
+    noise = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+    return loaded.spec, layer_cams(loaded.module, noise.to(device), layers=layers)
+
+
+def _report(spec: str, stack: CamStack) -> dict[str, Any]:
+    return {
+        "model": spec,
+        "input_size": list(stack.input_size),
+        "layers": [
+            {
+                "name": layer.name,
+                "type": layer.type,
+                "shape": list(layer.shape),
+                "shown": layer.shown,
+                "alias_of": layer.alias_of,
+            }
+            for layer in stack.layers
+        ],
+        "skipped": [
+            {"name": one.name, "type": one.type, "reason": one.reason} for one in stack.skipped
+        ],
+        "warnings": list(stack.warnings),
+    }
+
+
+def _print_table(report: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    height, width = report["input_size"]
+    shown = sum(layer["shown"] for layer in report["layers"])
+    hidden = len(report["layers"]) - shown + len(report["skipped"])
+    table = Table(
+        title=f"{report['model']} at {height} × {width}: {shown} layers shown, {hidden} not",
+        box=None,
+    )
+    table.add_column("#", justify="right")
+    for column in ("layer", "type", "output", "shown"):
+        table.add_column(column, overflow="fold")
+    for number, layer in enumerate(report["layers"], 1):
+        alias = f"no: returns the tensor of {layer['alias_of']}" if layer["alias_of"] else "no"
+        table.add_row(
+            str(number),
+            Text(layer["name"]),
+            layer["type"],
+            " × ".join(map(str, layer["shape"])),
+            "yes" if layer["shown"] else Text(alias),
+        )
+    for one in report["skipped"]:
+        table.add_row("", Text(one["name"]), one["type"], "", Text(f"no: {one['reason']}"))
+    console = Console()
+    console.print(table)
+    for warning in report["warnings"]:
+        console.print(Text(f"warning: {warning}"))

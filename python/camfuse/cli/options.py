@@ -1,0 +1,109 @@
+"""Command-line options that several commands share, and how their texts are read."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+MAX_FPS = 1000
+
+Model = Annotated[
+    str,
+    typer.Option(
+        metavar="SPEC",
+        help="torchvision:NAME, timm:NAME, efficientnet-lite:0|1|2, or package.module:callable, "
+        "which imports and runs your own code and must return a model in eval mode.",
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="A .safetensors file or a saved state dict; 'random' for an untrained model. "
+        "By default the library's pretrained weights.",
+    ),
+]
+Layers = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAMES",
+        help="leaf (default), all, conv, names or globs; comma separated or repeated.",
+    ),
+]
+Device = Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda or cuda:N.")]
+Ffmpeg = Annotated[
+    Path | None, typer.Option(metavar="PATH", help="The ffmpeg to run; found by itself if absent.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, nothing else.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def parse_layers(texts: Sequence[str] | None) -> list[str]:
+    """Names and globs from comma separated texts; ``["leaf"]`` if there are none."""
+    if not texts:
+        return ["leaf"]
+    return [name for text in texts for name in map(str.strip, text.split(",")) if name]
+
+
+def parse_fps(text: str) -> Fraction:
+    """An exact rate from ``5``, ``29.97`` or ``24000/1001``.
+
+    Raises:
+        ValueError: If it is no number in (0, 1000].
+    """
+    try:
+        fps = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(
+            f"--fps: expected a number or a ratio such as 24000/1001, got {text!r}"
+        ) from None
+    if not 0 < fps <= MAX_FPS:
+        raise ValueError(f"--fps: expected more than 0 and at most {MAX_FPS}, got {text}")
+    return fps
+
+
+def parse_target(text: str | None, classes: Sequence[str] | None) -> int | None:
+    """A class index from an index or a class name.
+
+    Args:
+        text: ``None`` stays ``None``: the class that the model itself ranks first.
+        classes: Class names by index, if known; upper and lower case are alike.
+
+    Raises:
+        ValueError: If there is no such class, or several of that name.
+    """
+    if text is None:
+        return None
+    try:
+        index = int(text)
+    except ValueError:
+        return _class_index(text, classes)
+    if index < 0 or (classes and index >= len(classes)):
+        last = len(classes) - 1 if classes else "the number of classes - 1"
+        raise ValueError(f"--target: expected a class in 0..{last}, got {index}")
+    return index
+
+
+def _class_index(name: str, classes: Sequence[str] | None) -> int:
+    if not classes:
+        raise ValueError(
+            f"--target: the model's class names are not known; expected an index, got {name!r}"
+        )
+    lowered = [one.lower() for one in classes]
+    found = [index for index, one in enumerate(lowered) if one == name.lower()]
+    if len(found) > 1:
+        raise ValueError(
+            f"--target: {name!r} is the name of classes {', '.join(map(str, found))}; pass an index"
+        )
+    if not found:
+        close = difflib.get_close_matches(name.lower(), lowered, n=3)
+        hint = (
+            f"; close: {', '.join(classes[lowered.index(one)] for one in close)}" if close else ""
+        )
+        raise ValueError(f"--target: no class is called {name!r}{hint}")
+    return found[0]
