@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from camfuse import ops
 from camfuse.capture import Capture, Captured, Inputs, Reshape, capture, first_image
-from camfuse.layers import LayerSelection
+from camfuse.layers import LayerSelection, find_layer, unwrap
 from camfuse.methods import Method, find_method
 from camfuse.stack import CamStack, LayerInfo, Skipped, pack
 from camfuse.targets import Target
@@ -128,7 +128,7 @@ def cam(
         model,
         inputs,
         visit,
-        layers=layer,
+        layers=find_layer(unwrap(model), layer) if isinstance(layer, str) else layer,
         target=target,
         reshape=reshape,
         allow_training=allow_training,
@@ -157,14 +157,17 @@ class _Collector:
             weigh = self.methods[rows[0]].weights
             weights = None if weigh is None else weigh(layer.name, A, self.seed)
             rules = [self.methods[r].rule for r in rows]
-            results = ops.layer_cam(A, G if weigh is None else None, rules, weights=weights)
-            parts.update(zip(rows, zip(*results, strict=True), strict=True))
-        ordered = [parts[r] for r in range(len(self.methods))]
-        self.found.setdefault(layer, {})[target] = (
-            results
-            if len(rows) == len(ordered)
-            else tuple(torch.stack(column) for column in zip(*ordered, strict=True))
-        )
+            scales = [ops.MAGNITUDE_OF[rule] for rule in rules]
+            extra = list(dict.fromkeys(scales))
+            maps, ranges = ops.layer_cam(
+                A, G if weigh is None else None, [*rules, *extra], weights=weights
+            )
+            for i, r in enumerate(rows):
+                scale = ranges[len(rules) + extra.index(scales[i]), :, 1]
+                parts[r] = maps[i], ranges[i], scale
+        columns = zip(*(parts[r] for r in range(len(self.methods))), strict=True)
+        maps, ranges, scale = (torch.stack(column) for column in columns)
+        self.found.setdefault(layer, {})[target] = maps, ranges, scale
 
     def stack(self, found: Capture, model: str, on_nonfinite: OnNonfinite) -> CamStack:
         """Everything that was collected, with the layers that are not finite raised or left out."""

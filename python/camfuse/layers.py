@@ -58,7 +58,8 @@ def select_layers(model: nn.Module, layers: LayerSelection) -> Selection:
 
     Args:
         model: An unwrapped model.
-        layers: Groups, names, globs (``*``, ``?``, ``[...]``) and modules; one or several.
+        layers: Groups, names, globs (``*``, ``?``, ``[...]``) and modules; one or several. A text
+            that names a group means the group, even where a layer has the same name.
 
     Raises:
         ValueError: If a name or glob matches nothing, or a module is not part of the model.
@@ -80,13 +81,13 @@ def select_layers(model: nn.Module, layers: LayerSelection) -> Selection:
         elif item in GROUPS:
             everything |= item == "all"
             chosen.update(module for module in names if _in_group(module, item))
-        elif (module := modules.get(item) or modules.get(item.removeprefix("module."))) is not None:
-            explicit.add(module)
-        else:
+        elif any(wildcard in item for wildcard in "*?["):
             matches = [module for name, module in modules.items() if fnmatchcase(name, item)]
             if not matches:
-                raise ValueError(f"layers: no layer of the model matches {item!r}{_hint(item, modules)}")
+                raise _unmatched(item, modules)
             chosen.update(matches)
+        else:
+            explicit.add(find_layer(model, item))
     if not chosen | explicit:
         raise ValueError("layers: expected at least one layer, got none")
     return Selection(
@@ -94,6 +95,19 @@ def select_layers(model: nn.Module, layers: LayerSelection) -> Selection:
         explicit=frozenset(explicit),
         everything=everything,
     )
+
+
+def find_layer(model: nn.Module, name: str) -> nn.Module:
+    """The layer of exactly this name; a leading ``module.`` of a wrapper is overlooked.
+
+    Raises:
+        ValueError: If there is none; the message suggests names that are close.
+    """
+    modules = {name: module for module, name in layer_names(model).items()}
+    for spelling in (name, name.removeprefix("module.")):
+        if spelling in modules:
+            return modules[spelling]
+    raise _unmatched(name, modules)
 
 
 def is_padding(module: nn.Module) -> bool:
@@ -112,6 +126,7 @@ def _in_group(module: nn.Module, group: str) -> bool:
     return not has_children or next(module.parameters(recurse=False), None) is not None
 
 
-def _hint(item: str, modules: dict[str, nn.Module]) -> str:
+def _unmatched(item: str, modules: dict[str, nn.Module]) -> ValueError:
     close = difflib.get_close_matches(item, [*modules, *GROUPS], n=3)
-    return f"; close: {', '.join(close)}" if close else ""
+    hint = f"; close: {', '.join(close)}" if close else ""
+    return ValueError(f"layers: no layer of the model matches {item!r}{hint}")

@@ -67,17 +67,22 @@ def channel_weights(rule: str, A: Tensor, G: Tensor) -> Tensor:
 
 def _rule_map(rule: str, A: Tensor, G: Tensor | None, weights: Tensor | None) -> Tensor:
     """One signed map ``[B, h, w]``: a weighted sum over channels, or of an element-wise product."""
-    if rule == "weighted":
-        assert weights is not None
-        return (weights[:, :, None, None] * A).sum(1)
-    assert G is not None
-    if rule == "hirescam":  # Draelos & Carin 2020
-        return (G * A).sum(1)
     if rule == "elementwise":
-        return (G * A).clamp(min=0).sum(1)
+        return (_given(G) * A).clamp(min=0).sum(1)
     if rule == "layercam":  # Jiang et al. 2021, eq. 4
-        return (G.clamp(min=0) * A).sum(1)
-    return (channel_weights(rule, A, G)[:, :, None, None] * A).sum(1)
+        return (_given(G).clamp(min=0) * A).sum(1)
+    name = rule.strip("|")
+    if name == "hirescam":  # Draelos & Carin 2020
+        terms = _given(G) * A
+    else:
+        factors = _given(weights) if name == "weighted" else channel_weights(name, A, _given(G))
+        terms = factors[:, :, None, None] * A
+    return (terms if name == rule else terms.abs()).sum(1)
+
+
+def _given(tensor: Tensor | None) -> Tensor:
+    assert tensor is not None
+    return tensor
 
 
 # BT.709 limited range (ITU-R BT.709-6, section 3): Y, U, V = matrix @ RGB + offset, levels 0..255.

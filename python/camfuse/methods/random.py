@@ -16,7 +16,8 @@ def uniform_weights(layer: str, activations: Tensor, seed: int) -> Tensor:
     The draw depends on the layer's name and the seed alone, so that neither the other layers that
     are selected, nor the batch, nor the device changes a map.
     """
-    generator = torch.Generator().manual_seed((seed << 32) + zlib.crc32(layer.encode()))
+    # The generator takes 32 bits of a seed and ignores the rest.
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}:{layer}".encode()))
     weights = torch.rand(activations.shape[1], generator=generator, dtype=torch.float64) * 2 - 1
     return weights.to(activations).expand(activations.shape[:2])
 

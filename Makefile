@@ -1,0 +1,67 @@
+# Two commands matter: `make demo` and `make test`. Both set everything up in .venv first.
+
+PYTHON ?= python3
+# Any torch >= 2.13 will do; camfuse is built against the one found in .venv.
+TORCH ?= torch==2.14.1 torchvision==0.29.1
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check
+NATIVE := CMakeLists.txt $(shell find cmake csrc -type f)
+NATIVE_CODE := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+
+.PHONY: demo test test-all lint format cuda bench clean
+
+demo: $(VENV)/.built  ## A real animation: EfficientNet-Lite0 looks at a cat
+	$(VENV)/bin/camfuse demo --out demo
+
+test: $(VENV)/.built $(VENV)/.dev  ## The test suite
+	$(PY) -m pytest -m "not slow"
+
+test-all: $(VENV)/.built $(VENV)/.dev  ## The test suite with its slow grids
+	$(PY) -m pytest
+
+lint: $(VENV)/.built $(VENV)/.dev  ## Style, types, formatting
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/clang-format --dry-run --Werror $(NATIVE_CODE)
+	$(VENV)/bin/mypy
+
+format: $(VENV)/.dev  ## Rewrites files as `make lint` wants them
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/clang-format -i $(NATIVE_CODE)
+
+cuda: $(VENV)/.dev  ## Compiles the CUDA code for every architecture; needs a toolkit, no GPU
+	$(VENV)/bin/cmake -S . -B build/cuda -G Ninja -DCAMFUSE_CUDA=on \
+	  -DPython_EXECUTABLE=$(abspath $(PY)) \
+	  -Dpybind11_DIR=$$($(PY) -m pybind11 --cmakedir) \
+	  -DCMAKE_MAKE_PROGRAM=$(abspath $(VENV)/bin/ninja)
+	$(VENV)/bin/cmake --build build/cuda
+	$(PY) tools/check_cuda_build.py build/cuda
+
+bench: $(VENV)/.built $(VENV)/.dev  ## The measurements behind the README's figures
+	for name in layer_cam render_frames all_layers memory late_layer animation; do \
+	  $(PY) -m benchmarks.$$name || exit 1; done
+
+clean:
+	rm -rf $(VENV) build demo
+
+# The environment with all that the demo needs. Torch comes first: camfuse's native code is built
+# against it, without build isolation.
+$(VENV)/.demo: pyproject.toml
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet $(TORCH)
+	$(PIP) install --quiet $$($(PY) -c "import tomllib; \
+	  print(*tomllib.load(open('pyproject.toml', 'rb'))['build-system']['requires'])")
+	$(PIP) install --quiet --no-build-isolation --editable '.[demo]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(PIP) install --quiet --no-build-isolation --editable '.[dev]'
+	touch $@
+
+# Native code is built again when it changes; Python code is used where it lies.
+$(VENV)/.built: $(VENV)/.demo $(NATIVE)
+	$(PIP) install --quiet --no-build-isolation --no-deps --editable .
+	touch $@

@@ -1,0 +1,47 @@
+"""Checks that a CUDA build holds code for every architecture it was asked for.
+
+Usage: python tools/check_cuda_build.py BUILD_FOLDER
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+
+def main(folder: Path) -> None:
+    """Compares the architectures in CMake's cache with those in the module."""
+    cache = (folder / "CMakeCache.txt").read_text()
+    wanted = _match(r"^CAMFUSE_CUDA_ARCHITECTURES:STRING=(.*)$", cache).split(";")
+    # From the package nvidia-cuda-cuobjdump: toolkits come without it at times.
+    (cuobjdump,) = Path(sysconfig.get_path("purelib")).glob("nvidia/*/bin/cuobjdump")
+    (module,) = folder.glob("_C.*.so")
+    listing = "".join(
+        subprocess.run(
+            [cuobjdump, option, module], check=True, capture_output=True, text=True
+        ).stdout
+        for option in ("--list-elf", "--list-ptx")
+    )
+    # "90-real" is machine code (sm_90.cubin), "90-virtual" is PTX (sm_90.ptx).
+    missing = [
+        name
+        for name in wanted
+        if f"sm_{name.split('-')[0]}.{'ptx' if name.endswith('virtual') else 'cubin'}" not in listing
+    ]
+    if missing:
+        sys.exit(f"{module} lacks code for {', '.join(missing)}; it holds\n{listing}")
+    print(f"{module.name} holds {', '.join(wanted)}")
+
+
+def _match(pattern: str, text: str) -> str:
+    found = re.search(pattern, text, re.MULTILINE)
+    if found is None:
+        sys.exit(f"CMakeCache.txt has no line like {pattern}")
+    return found.group(1)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
