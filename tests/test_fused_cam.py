@@ -3,9 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from test_layer_cam import DTYPES, LAYOUTS, layer, same_bits
 
 from camfuse import ops, reference
+from test_layer_cam import DTYPES, LAYOUTS, layer, same_bits
 
 OUTPUTS = ((224, 224), (1, 1), (5, 9), (13, 17), (61, 30))
 

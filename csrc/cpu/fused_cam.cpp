@@ -9,6 +9,7 @@
 #include "cpu/isa.h"
 #include "cpu/layer_cam.h"
 #include "cpu/memory.h"
+#include "cpu/new_tensor.h"
 #include "cpu/validate.h"
 
 namespace camfuse {
@@ -98,7 +99,7 @@ Tensor fused_cam(Tensor activations, std::optional<Tensor> gradients, int64_t ru
   p.B = cam.B, p.h = cam.h, p.w = cam.w;
   p.H = size[0], p.W = size[1];
   p.relu = relu;
-  Tensor result = torch::stable::new_empty(activations, {p.B, p.H, p.W}, map_dtype(cam.dtype));
+  Tensor result = new_tensor<3>({p.B, p.H, p.W}, map_dtype(cam.dtype));
   p.result = result.mutable_data_ptr();
   if (p.B > 0) compute_fused_cam(cam, p);
   return result;

@@ -10,6 +10,7 @@
 
 #include "cpu/isa.h"
 #include "cpu/memory.h"
+#include "cpu/new_tensor.h"
 #include "cpu/validate.h"
 
 namespace camfuse {
@@ -143,8 +144,8 @@ std::tuple<Tensor, Tensor> layer_cam(Tensor activations, std::optional<Tensor> g
   const std::vector<Rule> chosen = checked_rules(rules);
   LayerCamParams p = layer_cam_params(activations, gradients, chosen, weights);
   const ScalarType dtype = map_dtype(p.dtype);
-  Tensor maps = torch::stable::new_empty(activations, {p.R, p.B, p.h, p.w}, dtype);
-  Tensor ranges = torch::stable::new_empty(activations, {p.R, p.B, 2}, dtype);
+  Tensor maps = new_tensor<4>({p.R, p.B, p.h, p.w}, dtype);
+  Tensor ranges = new_tensor<3>({p.R, p.B, 2}, dtype);
   p.maps = maps.mutable_data_ptr();
   p.ranges = ranges.mutable_data_ptr();
   compute_layer_cam(p);

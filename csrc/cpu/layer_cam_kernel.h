@@ -55,22 +55,30 @@ struct Lines {
   int64_t stride;
 };
 
+// Asks for what a sweep reads soon, across the page border where the processor's own prefetcher
+// stops. Asking for addresses past the end is harmless.
+CAMFUSE_INLINE void prefetch(const void* at) {
+  __builtin_prefetch(static_cast<const char*>(at) + 1024);
+}
+
 // out[i] += sum_j term(x_j[i], y_j[i], factor), j < J, i < n. `factors` holds one value per line j,
 // or per element i.
-template <Term term, bool factor_per_element, int J, class Acc, class T>
+template <Term term, bool rows, int J, class Acc, class T>
 CAMFUSE_INLINE void add_lines(Lines<T> x, Lines<T> y, const Acc* factors, int64_t n,
                               Acc* __restrict out) {
   constexpr int L = kLanes<Acc>;
   Vec<Acc> line_factor[J];
-  if constexpr (has_factor(term) && !factor_per_element) {
+  if constexpr (has_factor(term) && !rows) {
     for (int j = 0; j < J; ++j) line_factor[j] = splat<Acc>(factors[j]);
   }
   const auto sweep = [&](int64_t i) __attribute__((always_inline)) {
     Vec<Acc> terms[J];
     for (int j = 0; j < J; ++j) {
+      prefetch(x.data + j * x.stride + i);
+      if constexpr (has_y(term)) prefetch(y.data + j * y.stride + i);
       Vec<Acc> factor{}, y_value{};
       if constexpr (has_factor(term)) {
-        if constexpr (factor_per_element)
+        if constexpr (rows)
           factor = load<Acc>(factors + i);
         else
           factor = line_factor[j];
@@ -93,21 +101,25 @@ CAMFUSE_INLINE void add_lines(Lines<T> x, Lines<T> y, const Acc* factors, int64_
 }
 
 // sums[j] = sum_i term(x_j[i], y_j[i], factor), j < J, i < n >= kMinPlane.
-template <Term term, bool factor_per_element, int J, class Acc, class T>
+template <Term term, bool rows, int J, class Acc, class T>
 CAMFUSE_INLINE void sum_lines(Lines<T> x, Lines<T> y, const Acc* factors, int64_t n, Acc* sums) {
   constexpr int L = kLanes<Acc>;
   Vec<Acc> total[J] = {};
   const auto value = [&](int j, int64_t i) __attribute__((always_inline)) {
     Vec<Acc> factor{}, y_value{};
     if constexpr (has_factor(term)) {
-      factor = factor_per_element ? load<Acc>(factors + i) : splat<Acc>(factors[j]);
+      factor = rows ? load<Acc>(factors + i) : splat<Acc>(factors[j]);
     }
     if constexpr (has_y(term)) y_value = load<Acc>(y.data + j * y.stride + i);
     return evaluate<term, Acc>(load<Acc>(x.data + j * x.stride + i), y_value, factor);
   };
   int64_t i = 0;
   for (; i + L <= n; i += L) {
-    for (int j = 0; j < J; ++j) total[j] += value(j, i);
+    for (int j = 0; j < J; ++j) {
+      prefetch(x.data + j * x.stride + i);
+      if constexpr (has_y(term)) prefetch(y.data + j * y.stride + i);
+      total[j] += value(j, i);
+    }
   }
   if (i < n) {
     const int64_t last = n - L;
@@ -258,11 +270,17 @@ struct LayerCam {
     const int64_t n = begin + p.tile < positions() ? p.tile : positions() - begin;
     const Acc* part = static_cast<const Acc*>(p.parts) + (b * p.slabs * p.R + r) * p.plane + begin;
     Acc* __restrict map = static_cast<Acc*>(p.maps) + (r * p.B + b) * positions() + begin;
-    for (int64_t i = 0; i < n; ++i) map[i] = part[i];
-    for (int64_t slab = 1; slab < p.slabs; ++slab) {
-      part += p.R * p.plane;
-      for (int64_t i = 0; i < n; ++i) map[i] += part[i];
+    const int64_t stride = p.R * p.plane;
+    const auto total = [&](int64_t i, auto load_at) {
+      auto sum = load_at(part + i);
+      for (int64_t slab = 1; slab < p.slabs; ++slab) sum += load_at(part + slab * stride + i);
+      return sum;
+    };
+    int64_t i = 0;
+    for (; i + kLanes<Acc> <= n; i += kLanes<Acc>) {
+      store<Acc>(map + i, total(i, [](const Acc* at) { return load<Acc>(at); }));
     }
+    for (; i < n; ++i) map[i] = total(i, [](const Acc* at) { return *at; });
     find_extremes(map, n, extremes(r, b, tile));
   }
 

@@ -199,11 +199,12 @@ def _code(argument: str, name: str, codes: dict[str, int]) -> int:
 
 def _call(op: Callable[..., Any], *args: object) -> _Result:
     """Calls a native op, past the Python half of its autograd formula where nothing needs it."""
-    if torch.compiler.is_compiling() or (
-        torch.is_grad_enabled()
-        and any(isinstance(arg, Tensor) and arg.requires_grad for arg in args)
-    ):
+    if torch.compiler.is_compiling():
         return op(*args)
+    if torch.is_grad_enabled():
+        for arg in args:
+            if isinstance(arg, Tensor) and arg.requires_grad:
+                return op(*args)
     with torch._C._AutoDispatchBelowAutograd():
         return op(*args)
 
