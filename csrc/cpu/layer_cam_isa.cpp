@@ -1,1 +1,1 @@
-// layer_cam_isa
+#include "cpu/layer_cam_kernel.h"

@@ -7,13 +7,13 @@ export) and the autograd formula of :func:`layer_cam`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
-from camfuse import _C
+from camfuse import _C, reference
 
 Rule = Literal[
     "gradcam", "gradcam++", "xgradcam", "hirescam", "elementwise", "layercam", "weighted"
@@ -24,7 +24,8 @@ PanelKind = Literal["source", "layer", "global"]
 PixelFormat = Literal["rgb24", "i420"]
 
 RULES: tuple[Rule, ...] = get_args(Rule)
-_INVALID = "invalid argument: "  # what native validation puts before its message
+_Result: TypeAlias = Any  # of an op: a tensor or a tuple of them
+_Context: TypeAlias = Any  # of autograd: holds whatever setup put there
 
 _RULE_CODES: dict[str, int] = {
     "gradcam": int(_C.Rule.GRADCAM),
@@ -196,18 +197,59 @@ def _code(argument: str, name: str, codes: dict[str, int]) -> int:
         raise ValueError(f"{argument}: expected one of {', '.join(codes)}, got {name!r}") from None
 
 
-def _call(op: Any, *args: Any) -> Any:
-    """Calls a native op; its validation errors, marked by a prefix, become ValueError."""
-    try:
+def _call(op: Callable[..., Any], *args: object) -> _Result:
+    """Calls a native op, past the Python half of its autograd formula where nothing needs it."""
+    if torch.compiler.is_compiling() or (
+        torch.is_grad_enabled()
+        and any(isinstance(arg, Tensor) and arg.requires_grad for arg in args)
+    ):
         return op(*args)
-    except RuntimeError as error:
-        message = str(error)
-        if not message.startswith(_INVALID):
-            raise
-        raise ValueError(message.removeprefix(_INVALID).splitlines()[0]) from None
+    with torch._C._AutoDispatchBelowAutograd():
+        return op(*args)
 
 
-@torch.library.register_fake("camfuse::render_frames")
+def _map_dtype(activations: Tensor) -> torch.dtype:
+    return torch.float64 if activations.dtype == torch.float64 else torch.float32
+
+
+def _check_devices(activations: Tensor, **others: Tensor | None) -> None:
+    """Mixed devices reach the fake kernels when one of them is ``meta``."""
+    for name, other in others.items():
+        if other is not None and other.device != activations.device:
+            raise ValueError(
+                f"{name} must be on the device of activations: expected {activations.device}, "
+                f"got {other.device}"
+            )
+
+
+def _layer_cam_fake(
+    activations: Tensor,
+    gradients: Tensor | None,
+    rules: Sequence[int],
+    weights: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    _check_devices(activations, gradients=gradients, weights=weights)
+    B, _, h, w = activations.shape
+    dtype = _map_dtype(activations)
+    return (
+        activations.new_empty((len(rules), B, h, w), dtype=dtype),
+        activations.new_empty((len(rules), B, 2), dtype=dtype),
+    )
+
+
+def _fused_cam_fake(
+    activations: Tensor,
+    gradients: Tensor | None,
+    rule: int,
+    size: Sequence[int],
+    weights: Tensor | None = None,
+    relu: bool = True,
+) -> Tensor:
+    _check_devices(activations, gradients=gradients, weights=weights)
+    H, W = size
+    return activations.new_empty((activations.shape[0], H, W), dtype=_map_dtype(activations))
+
+
 def _render_frames_fake(
     maps: Tensor,
     offsets: Sequence[int],
@@ -230,18 +272,66 @@ def _render_frames_fake(
     return source.new_empty((len(offsets), size))
 
 
+def _layer_cam_setup(ctx: _Context, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    activations, gradients, ctx.rules, weights = inputs
+    ctx.save_for_backward(activations, gradients, weights)
+    ctx.mark_non_differentiable(output[1])
+
+
+def _layer_cam_backward(ctx: _Context, grad_maps: Tensor, _grad_ranges: Tensor) -> tuple[Any, ...]:
+    """Computes the maps again in plain PyTorch and differentiates that, so any order works."""
+    A, G, weights = ctx.saved_tensors
+    # Trailing arguments left at their default are not listed.
+    needs_a, needs_g, _, needs_w = (*ctx.needs_input_grad, False)[:4]
+    needs = (needs_a, needs_g, needs_w)
+    rules = [RULES[code] for code in ctx.rules]
+    # Plane sums need f64, see reference.py; the sums over channels do not.
+    exact = any(rule in ("gradcam++", "xgradcam") for rule in rules)
+    dtype = torch.float64 if exact else grad_maps.dtype
+    again = torch.is_grad_enabled()
+
+    def node(x: Tensor | None, need: bool) -> Tensor | None:
+        """A stand-in for ``x``: only what lies between it and the maps is differentiated."""
+        if x is None or (again and x.requires_grad):
+            return None if x is None else x.view_as(x)
+        return x.detach().requires_grad_(need)
+
+    with torch.enable_grad():
+        nodes = [node(x, need) for x, need in zip((A, G, weights), needs, strict=True)]
+        a, g, w = (None if x is None else x.to(dtype) for x in nodes)
+        assert a is not None
+        maps, _ = reference.layer_cam(a, g, rules, weights=w)
+        if not maps.requires_grad:  # nothing that needs a gradient is read by these rules
+            return None, None, None, None
+        wanted = [x for x, need in zip(nodes, needs, strict=True) if need and x is not None]
+        grads = iter(
+            torch.autograd.grad(
+                maps, wanted, grad_maps.to(dtype), create_graph=again, allow_unused=True
+            )
+        )
+    grad_a, grad_g, grad_w = (next(grads) if need else None for need in needs)
+    return grad_a, grad_g, None, grad_w
+
+
 def _refuse_autograd(op: str, name: str) -> None:
     """Makes ``op`` raise where a gradient through it would be asked for."""
 
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    def setup_context(ctx: _Context, inputs: tuple[Any, ...], output: _Result) -> None:
         raise RuntimeError(
             f"{name} is not differentiable: call it under torch.no_grad() or on detached tensors"
         )
 
-    def backward(ctx: Any, *grads: Tensor) -> None:
+    def backward(ctx: _Context, *grads: Tensor) -> None:
         raise AssertionError("setup_context always raises")
 
     torch.library.register_autograd(op, backward, setup_context=setup_context)
 
 
+torch.library.register_fake("camfuse::layer_cam", _layer_cam_fake)
+torch.library.register_fake("camfuse::fused_cam", _fused_cam_fake)
+torch.library.register_fake("camfuse::render_frames", _render_frames_fake)
+torch.library.register_autograd(
+    "camfuse::layer_cam", _layer_cam_backward, setup_context=_layer_cam_setup
+)
+_refuse_autograd("camfuse::fused_cam", "fused_cam")
 _refuse_autograd("camfuse::render_frames", "render_frames")

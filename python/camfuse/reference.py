@@ -30,6 +30,23 @@ def layer_cam(
     return maps, ranges
 
 
+def fused_cam(
+    activations: Tensor,
+    gradients: Tensor | None,
+    rule: str,
+    size: tuple[int, int],
+    *,
+    weights: Tensor | None = None,
+    relu: bool = True,
+) -> Tensor:
+    """Finished map ``[B, H, W]``; see :func:`camfuse.ops.fused_cam`."""
+    maps, _ = layer_cam(activations, gradients, [rule], weights=weights)
+    map_ = maps[0].clamp(min=0) if relu else maps[0]
+    low, high = map_.amin((1, 2), keepdim=True), map_.amax((1, 2), keepdim=True)
+    normalized = torch.where(low == high, torch.zeros_like(map_), (map_ - low) / (high - low))
+    return F.interpolate(normalized[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+
+
 def channel_weights(rule: str, A: Tensor, G: Tensor) -> Tensor:
     """The weight ``[B, C]`` of each channel, for the rules that have one.
 
@@ -126,7 +143,8 @@ def map_levels(map_: Tensor, display_range: Tensor, size: tuple[int, int], *, re
     if not high > low:
         return torch.zeros(size, dtype=torch.float64)
     values = _upsampled(_upsampled(map_, size[0]).T, size[1]).T
-    return ((values - low) / (high - low) * 255).nan_to_num(0.0, 255.0, 0.0).clamp(0, 255)
+    levels: Tensor = (values - low) / (high - low) * 255
+    return levels.nan_to_num(0.0, 255.0, 0.0).clamp(0, 255)
 
 
 def _upsampled(rows: Tensor, size: int) -> Tensor:

@@ -1,0 +1,71 @@
+// What a layer_cam kernel needs to know, as plain data. Torch-free, shared by all backends.
+#pragma once
+
+#include <stdint.h>
+
+#include "common/enums.h"
+
+namespace camfuse {
+
+enum class Dtype : int { kF64, kF32, kBF16, kF16 };
+
+// One of the tensors A and G, [B, C, h, w]; strides in elements.
+struct LayerView {
+  const void* data;  // null: not given
+  int64_t batch, channel, row, column;
+  bool packed;  // its planes are copied, a few at a time, before they are reduced
+};
+
+// Sums over the positions of a channel's plane that some rule asks for.
+enum PlaneSum : int { kSumG, kSumA, kSumGA, kSumAlpha, kPlaneSumCount };
+
+// "Acc" is double for f64 inputs and float for all others.
+struct LayerCamParams {
+  Dtype dtype;
+  int64_t B, C, h, w;
+  LayerView a, g;
+  LayerView weights;  // [B, C]: only data, batch and channel
+  const Rule* rules;  // [R]
+  int64_t R;
+  bool uses[kRuleCount];  // whether `rules` holds this one
+
+  // A sample is cut into `slabs` slabs: of channels where planes are contiguous, of positions where
+  // the channels of a position are. Their size never depends on the batch or the thread count.
+  int64_t slab, slabs;
+  int64_t plane;  // positions of a plane in scratch: h * w, at least kMinPlane
+
+  int sum_slot[kPlaneSumCount];  // where a sum lies in `sums`; -1: not needed
+  int64_t sum_count;
+
+  void* parts;            // Acc    [B, slabs, R, plane]: maps of each slab of channels
+  double* sums;           // double [B, slabs, sum_count, C]: sums over each slab of positions
+  void* channel_weights;  // Acc    [B, R, C]
+  void* extremes;         // Acc    [R, B, tiles, 2]: minimum and maximum of each tile of a map
+  int64_t tile, tiles;    // positions of a tile, and how many make a map
+  void* maps;             // Acc    [R, B, h * w]
+  void* ranges;           // Acc    [R, B, 2]
+};
+
+// The kernels read whole vectors: shorter planes are padded, shorter rows of channels are packed.
+constexpr int64_t kMinPlane = 16;
+// Planes (or rows of channels) that one sweep reduces together.
+constexpr int kGroup = 4;
+// Channels whose plane sums one task of kRowTotals completes.
+constexpr int64_t kChannelChunk = 1024;
+
+// The steps of layer_cam. Tasks of a stage are independent; stages follow one another.
+enum class LayerCamStage {
+  // Planes contiguous (NCHW, or packed): A and G are read once.
+  kPlanarSlabs,    // task (b, slab): plane sums, channel weights and `parts`
+  kPlanarCombine,  // task (r, b, tile): `maps` and `extremes` from `parts`
+  // Channels of a position contiguous (channels_last).
+  kRowSums,         // task (b, slab): `sums`
+  kRowTotals,       // task (b, chunk): totals over slabs, `channel_weights`
+  kRowAlphaSums,    // task (b, slab): gradcam++'s sum, which needs the total of A
+  kRowAlphaTotals,  // task (b, chunk): its total and weights
+  kRowMaps,         // task (b, slab): `maps` and `extremes`
+  // Either.
+  kRanges,  // task (r, b): `ranges` from `extremes`
+};
+
+}  // namespace camfuse

@@ -1,0 +1,1 @@
+#include "cpu/fused_cam_kernel.h"

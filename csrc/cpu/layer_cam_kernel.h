@@ -1,0 +1,455 @@
+// layer_cam on the CPU: the sweeps over a layer, and the stages built of them. Torch-free.
+//
+// Both memory layouts are the same two sweeps over groups of kGroup contiguous lines, with their
+// roles exchanged. A line is the plane of a channel (planar) or the channels of a position (rows):
+//
+//              across a line (sum_lines)         over lines (add_lines)
+//   planar     plane sums                        map
+//   rows       map                               plane sums
+#pragma once
+
+#include "common/layer_cam_params.h"
+#include "cpu/simd.h"
+
+namespace camfuse {
+namespace CAMFUSE_ISA {
+
+constexpr double kGradCamPlusPlusEpsilon = 1e-6;
+constexpr double kXGradCamEpsilon = 1e-7;
+
+// The plane sums that need no other.
+constexpr PlaneSum kPlainSums[] = {kSumG, kSumA, kSumGA};
+
+// What is summed. x and y are A and G, or just one of the two as x.
+enum class Term {
+  kValue,             // x
+  kScaled,            // x * factor
+  kProduct,           // x * y
+  kPositiveProduct,   // max(x * y, 0)
+  kPositiveGradient,  // x * max(y, 0)
+  kAlpha,             // gradcam++'s max(x, 0) * alpha(x); factor is the plane sum of A
+};
+
+constexpr bool has_factor(Term term) { return term == Term::kScaled || term == Term::kAlpha; }
+constexpr bool has_y(Term term) { return !has_factor(term) && term != Term::kValue; }
+
+template <Term term, class Acc>
+CAMFUSE_INLINE Vec<Acc> evaluate(Vec<Acc> x, Vec<Acc> y, Vec<Acc> factor) {
+  if constexpr (term == Term::kValue) return x;
+  if constexpr (term == Term::kScaled) return x * factor;
+  if constexpr (term == Term::kProduct) return x * y;
+  if constexpr (term == Term::kPositiveProduct) return relu<Acc>(x * y);
+  if constexpr (term == Term::kPositiveGradient) return x * relu<Acc>(y);
+  if constexpr (term == Term::kAlpha) {
+    const Vec<Acc> square = x * x;
+    const Vec<Acc> alpha =
+        square / (2 * square + square * x * factor + static_cast<Acc>(kGradCamPlusPlusEpsilon));
+    return relu<Acc>(x) * (x == 0 ? Vec<Acc>{} : alpha);
+  }
+}
+
+// Lines of equal length, `stride` elements apart.
+template <class T>
+struct Lines {
+  const T* data;
+  int64_t stride;
+};
+
+// out[i] += sum_j term(x_j[i], y_j[i], factor), j < J, i < n. `factors` holds one value per line j,
+// or per element i.
+template <Term term, bool factor_per_element, int J, class Acc, class T>
+CAMFUSE_INLINE void add_lines(Lines<T> x, Lines<T> y, const Acc* factors, int64_t n,
+                              Acc* __restrict out) {
+  constexpr int L = kLanes<Acc>;
+  Vec<Acc> line_factor[J];
+  if constexpr (has_factor(term) && !factor_per_element) {
+    for (int j = 0; j < J; ++j) line_factor[j] = splat<Acc>(factors[j]);
+  }
+  const auto sweep = [&](int64_t i) __attribute__((always_inline)) {
+    Vec<Acc> terms[J];
+    for (int j = 0; j < J; ++j) {
+      Vec<Acc> factor{}, y_value{};
+      if constexpr (has_factor(term)) {
+        if constexpr (factor_per_element)
+          factor = load<Acc>(factors + i);
+        else
+          factor = line_factor[j];
+      }
+      if constexpr (has_y(term)) y_value = load<Acc>(y.data + j * y.stride + i);
+      terms[j] = evaluate<term, Acc>(load<Acc>(x.data + j * x.stride + i), y_value, factor);
+    }
+    if constexpr (J == 4)
+      return (terms[0] + terms[1]) + (terms[2] + terms[3]);
+    else
+      return terms[0];
+  };
+  int64_t i = 0;
+  for (; i + L <= n; i += L) store<Acc>(out + i, load<Acc>(out + i) + sweep(i));
+  if (i < n) {  // the last whole vector, without the lanes already added
+    const int64_t last = n - L;
+    const Vec<Acc> rest = from_lane<Acc>(sweep(last), i - last);
+    store<Acc>(out + last, load<Acc>(out + last) + rest);
+  }
+}
+
+// sums[j] = sum_i term(x_j[i], y_j[i], factor), j < J, i < n >= kMinPlane.
+template <Term term, bool factor_per_element, int J, class Acc, class T>
+CAMFUSE_INLINE void sum_lines(Lines<T> x, Lines<T> y, const Acc* factors, int64_t n, Acc* sums) {
+  constexpr int L = kLanes<Acc>;
+  Vec<Acc> total[J] = {};
+  const auto value = [&](int j, int64_t i) __attribute__((always_inline)) {
+    Vec<Acc> factor{}, y_value{};
+    if constexpr (has_factor(term)) {
+      factor = factor_per_element ? load<Acc>(factors + i) : splat<Acc>(factors[j]);
+    }
+    if constexpr (has_y(term)) y_value = load<Acc>(y.data + j * y.stride + i);
+    return evaluate<term, Acc>(load<Acc>(x.data + j * x.stride + i), y_value, factor);
+  };
+  int64_t i = 0;
+  for (; i + L <= n; i += L) {
+    for (int j = 0; j < J; ++j) total[j] += value(j, i);
+  }
+  if (i < n) {
+    const int64_t last = n - L;
+    for (int j = 0; j < J; ++j) total[j] += from_lane<Acc>(value(j, last), i - last);
+  }
+  for (int j = 0; j < J; ++j) sums[j] = sum_lanes<Acc>(total[j]);
+}
+
+// Minimum and maximum of x[0..n); both NaN if an element is.
+template <class Acc>
+void find_extremes(const Acc* x, int64_t n, Acc* extremes) {
+  constexpr int L = kLanes<Acc>;
+  Acc low = x[0], high = x[0];
+  int64_t i = 0;
+  if (n >= L) {
+    Vec<Acc> lows = load<Acc>(x), highs = lows;
+    for (i = L; i + L <= n; i += L) {
+      const Vec<Acc> value = load<Acc>(x + i);
+      lows = ((value < lows) | (value != value)) ? value : lows;
+      highs = ((value > highs) | (value != value)) ? value : highs;
+    }
+    Acc lane[2][L];
+    store<Acc>(lane[0], lows);
+    store<Acc>(lane[1], highs);
+    for (int l = 0; l < L; ++l) {
+      if (lane[0][l] < low || lane[0][l] != lane[0][l]) low = lane[0][l];
+      if (lane[1][l] > high || lane[1][l] != lane[1][l]) high = lane[1][l];
+    }
+  }
+  for (; i < n; ++i) {
+    if (x[i] < low || x[i] != x[i]) low = x[i];
+    if (x[i] > high || x[i] != x[i]) high = x[i];
+  }
+  extremes[0] = low;
+  extremes[1] = high;
+}
+
+CAMFUSE_INLINE double to_double(double x) { return x; }
+CAMFUSE_INLINE double to_double(float x) { return static_cast<double>(x); }
+template <class T>
+CAMFUSE_INLINE double to_double(const T& x) {
+  const uint16_t repeated[4] = {x.bits, x.bits, x.bits, x.bits};
+  return static_cast<double>(load_floats<4>(reinterpret_cast<const T*>(repeated))[0]);
+}
+
+// The stages for inputs of type T.
+template <class T, class Acc>
+struct LayerCam {
+  const LayerCamParams& p;
+
+  int64_t positions() const { return p.h * p.w; }
+  bool uses(Rule rule) const { return p.uses[static_cast<int>(rule)]; }
+
+  Acc given_weight(int64_t b, int64_t c) const {
+    const T* weights = static_cast<const T*>(p.weights.data);
+    return static_cast<Acc>(to_double(weights[b * p.weights.batch + c * p.weights.channel]));
+  }
+
+  // ---- planar: a line is a plane
+
+  // J planes from channel c on, copied to `scratch` [J, plane] if they do not lie in lines.
+  template <int J>
+  Lines<T> planes(const LayerView& view, int64_t b, int64_t c, T* scratch) const {
+    const T* from = static_cast<const T*>(view.data) + b * view.batch + c * view.channel;
+    if (!view.packed) return {from, view.channel};
+    for (int64_t y = 0; y < p.h; ++y) {
+      for (int64_t x = 0; x < p.w; ++x) {
+        const T* at = from + y * view.row + x * view.column;
+        for (int j = 0; j < J; ++j) scratch[j * p.plane + y * p.w + x] = at[j * view.channel];
+      }
+    }
+    for (int j = 0; j < J; ++j) {
+      for (int64_t i = positions(); i < p.plane; ++i) scratch[j * p.plane + i] = T{};
+    }
+    return {scratch, p.plane};
+  }
+
+  // Adds the maps of J channels to `out` [R, plane].
+  template <int J>
+  void add_planes(int64_t b, int64_t c, Acc* out, T* scratch) const {
+    const Lines<T> a = planes<J>(p.a, b, c, scratch);
+    Lines<T> g{};
+    if (p.g.data != nullptr) g = planes<J>(p.g, b, c, scratch + kGroup * p.plane);
+
+    Acc weights[kRuleCount][J];
+    const auto set_weights = [&](Rule rule, const double* values) {
+      for (int j = 0; j < J; ++j) weights[static_cast<int>(rule)][j] = static_cast<Acc>(values[j]);
+    };
+    double sum_a[J], sum[J];
+    if (uses(Rule::kGradCam)) {
+      sum_lines<Term::kValue, false, J, double>(g, g, nullptr, p.plane, sum);
+      for (int j = 0; j < J; ++j) sum[j] /= static_cast<double>(positions());
+      set_weights(Rule::kGradCam, sum);
+    }
+    if (uses(Rule::kXGradCam) || uses(Rule::kGradCamPlusPlus)) {
+      sum_lines<Term::kValue, false, J, double>(a, a, nullptr, p.plane, sum_a);
+    }
+    if (uses(Rule::kXGradCam)) {
+      sum_lines<Term::kProduct, false, J, double>(a, g, nullptr, p.plane, sum);
+      for (int j = 0; j < J; ++j) sum[j] /= sum_a[j] + kXGradCamEpsilon;
+      set_weights(Rule::kXGradCam, sum);
+    }
+    if (uses(Rule::kGradCamPlusPlus)) {
+      sum_lines<Term::kAlpha, false, J, double>(g, g, sum_a, p.plane, sum);
+      set_weights(Rule::kGradCamPlusPlus, sum);
+    }
+    if (uses(Rule::kWeighted)) {
+      for (int j = 0; j < J; ++j) {
+        weights[static_cast<int>(Rule::kWeighted)][j] = given_weight(b, c + j);
+      }
+    }
+
+    // Several rules share a stretch of the planes while it lies in the first-level cache.
+    constexpr int64_t kStretch = 512;
+    for (int64_t i = 0; i < p.plane;) {
+      const int64_t n = p.plane - i < 2 * kStretch ? p.plane - i : kStretch;
+      for (int64_t r = 0; r < p.R; ++r) {
+        add_maps<J>(p.rules[r], {a.data + i, a.stride}, {g.data + i, g.stride},
+                    weights[static_cast<int>(p.rules[r])], n, out + r * p.plane + i);
+      }
+      i += n;
+    }
+  }
+
+  template <int J>
+  void add_maps(Rule rule, Lines<T> a, Lines<T> g, const Acc* weights, int64_t n, Acc* out) const {
+    switch (rule) {
+      case Rule::kHiResCam: return add_lines<Term::kProduct, false, J, Acc>(a, g, nullptr, n, out);
+      case Rule::kElementwise:
+        return add_lines<Term::kPositiveProduct, false, J, Acc>(a, g, nullptr, n, out);
+      case Rule::kLayerCam:
+        return add_lines<Term::kPositiveGradient, false, J, Acc>(a, g, nullptr, n, out);
+      default: return add_lines<Term::kScaled, false, J, Acc>(a, a, weights, n, out);
+    }
+  }
+
+  void planar_slab(int64_t b, int64_t slab, T* scratch) const {
+    Acc* out = static_cast<Acc*>(p.parts) + (b * p.slabs + slab) * p.R * p.plane;
+    for (int64_t i = 0; i < p.R * p.plane; ++i) out[i] = 0;
+    int64_t c = slab * p.slab;
+    const int64_t end = c + p.slab < p.C ? c + p.slab : p.C;
+    for (; c + kGroup <= end; c += kGroup) add_planes<kGroup>(b, c, out, scratch);
+    for (; c < end; ++c) add_planes<1>(b, c, out, scratch);
+  }
+
+  void planar_combine(int64_t r, int64_t b, int64_t tile) const {
+    const int64_t begin = tile * p.tile;
+    const int64_t n = begin + p.tile < positions() ? p.tile : positions() - begin;
+    const Acc* part = static_cast<const Acc*>(p.parts) + (b * p.slabs * p.R + r) * p.plane + begin;
+    Acc* __restrict map = static_cast<Acc*>(p.maps) + (r * p.B + b) * positions() + begin;
+    for (int64_t i = 0; i < n; ++i) map[i] = part[i];
+    for (int64_t slab = 1; slab < p.slabs; ++slab) {
+      part += p.R * p.plane;
+      for (int64_t i = 0; i < n; ++i) map[i] += part[i];
+    }
+    find_extremes(map, n, extremes(r, b, tile));
+  }
+
+  Acc* extremes(int64_t r, int64_t b, int64_t tile) const {
+    return static_cast<Acc*>(p.extremes) + ((r * p.B + b) * p.tiles + tile) * 2;
+  }
+
+  // ---- rows: a line is the channels of a position
+
+  Lines<T> rows(const LayerView& view, int64_t b, int64_t position) const {
+    return {static_cast<const T*>(view.data) + b * view.batch + position * view.column,
+            view.column};
+  }
+
+  double* sums(int64_t b, int64_t slab, PlaneSum which) const {
+    return p.sums + ((b * p.slabs + slab) * p.sum_count + p.sum_slot[which]) * p.C;
+  }
+  bool needs(PlaneSum which) const { return p.sum_slot[which] >= 0; }
+
+  // Calls visit(position, count) for each group of positions of a slab; `count` is a constant.
+  template <class Visit>
+  void for_groups(int64_t slab, const Visit& visit) const {
+    int64_t i = slab * p.slab;
+    const int64_t end = i + p.slab < positions() ? i + p.slab : positions();
+    for (; i + kGroup <= end; i += kGroup) visit(i, Count<kGroup>{});
+    for (; i < end; ++i) visit(i, Count<1>{});
+  }
+  template <int J>
+  struct Count {
+    static constexpr int value = J;
+  };
+
+  void row_sums(int64_t b, int64_t slab) const {
+    for (PlaneSum which : kPlainSums) {
+      if (!needs(which)) continue;
+      double* out = sums(b, slab, which);
+      for (int64_t c = 0; c < p.C; ++c) out[c] = 0;
+    }
+    for_groups(slab, [&](int64_t i, auto count) {
+      constexpr int J = decltype(count)::value;
+      const Lines<T> a = rows(p.a, b, i), g = rows(p.g, b, i);
+      if (needs(kSumG)) {
+        add_lines<Term::kValue, true, J, double>(g, g, nullptr, p.C, sums(b, slab, kSumG));
+      }
+      if (needs(kSumA)) {
+        add_lines<Term::kValue, true, J, double>(a, a, nullptr, p.C, sums(b, slab, kSumA));
+      }
+      if (needs(kSumGA)) {
+        add_lines<Term::kProduct, true, J, double>(a, g, nullptr, p.C, sums(b, slab, kSumGA));
+      }
+    });
+  }
+
+  void row_alpha_sums(int64_t b, int64_t slab) const {
+    double* out = sums(b, slab, kSumAlpha);
+    for (int64_t c = 0; c < p.C; ++c) out[c] = 0;
+    for_groups(slab, [&](int64_t i, auto count) {
+      constexpr int J = decltype(count)::value;
+      const Lines<T> g = rows(p.g, b, i);
+      add_lines<Term::kAlpha, true, J, double>(g, g, sums(b, 0, kSumA), p.C, out);
+    });
+  }
+
+  // Leaves the sum over all slabs in slab 0.
+  void total(int64_t b, PlaneSum which, int64_t begin, int64_t end) const {
+    if (!needs(which)) return;
+    double* __restrict out = sums(b, 0, which);
+    for (int64_t slab = 1; slab < p.slabs; ++slab) {
+      const double* part = sums(b, slab, which);
+      for (int64_t c = begin; c < end; ++c) out[c] += part[c];
+    }
+  }
+
+  void row_totals(int64_t b, int64_t chunk, bool alpha) const {
+    const int64_t begin = chunk * kChannelChunk;
+    const int64_t end = begin + kChannelChunk < p.C ? begin + kChannelChunk : p.C;
+    if (alpha) {
+      total(b, kSumAlpha, begin, end);
+    } else {
+      for (PlaneSum which : kPlainSums) total(b, which, begin, end);
+    }
+    for (int64_t r = 0; r < p.R; ++r) {
+      if ((p.rules[r] == Rule::kGradCamPlusPlus) == alpha) set_row_weights(b, r, begin, end);
+    }
+  }
+
+  void set_row_weights(int64_t b, int64_t r, int64_t begin, int64_t end) const {
+    Acc* __restrict out = row_weights(b, r);
+    const auto set = [&](auto weight) {
+      for (int64_t c = begin; c < end; ++c) out[c] = static_cast<Acc>(weight(c));
+    };
+    switch (p.rules[r]) {
+      case Rule::kGradCam: {
+        const double* g = sums(b, 0, kSumG);
+        return set([&](int64_t c) { return g[c] / static_cast<double>(positions()); });
+      }
+      case Rule::kXGradCam: {
+        const double *ga = sums(b, 0, kSumGA), *a = sums(b, 0, kSumA);
+        return set([&](int64_t c) { return ga[c] / (a[c] + kXGradCamEpsilon); });
+      }
+      case Rule::kGradCamPlusPlus: {
+        const double* alpha = sums(b, 0, kSumAlpha);
+        return set([&](int64_t c) { return alpha[c]; });
+      }
+      case Rule::kWeighted: return set([&](int64_t c) { return given_weight(b, c); });
+      default: return;
+    }
+  }
+
+  Acc* row_weights(int64_t b, int64_t r) const {
+    return static_cast<Acc*>(p.channel_weights) + (b * p.R + r) * p.C;
+  }
+
+  void row_maps(int64_t b, int64_t slab) const {
+    for_groups(slab, [&](int64_t i, auto count) {
+      constexpr int J = decltype(count)::value;
+      const Lines<T> a = rows(p.a, b, i), g = rows(p.g, b, i);
+      for (int64_t r = 0; r < p.R; ++r) {
+        Acc* map = static_cast<Acc*>(p.maps) + (r * p.B + b) * positions() + i;
+        switch (p.rules[r]) {
+          case Rule::kHiResCam:
+            sum_lines<Term::kProduct, true, J, Acc>(a, g, nullptr, p.C, map);
+            break;
+          case Rule::kElementwise:
+            sum_lines<Term::kPositiveProduct, true, J, Acc>(a, g, nullptr, p.C, map);
+            break;
+          case Rule::kLayerCam:
+            sum_lines<Term::kPositiveGradient, true, J, Acc>(a, g, nullptr, p.C, map);
+            break;
+          default: sum_lines<Term::kScaled, true, J, Acc>(a, a, row_weights(b, r), p.C, map);
+        }
+      }
+    });
+    const int64_t begin = slab * p.slab;
+    const int64_t n = begin + p.slab < positions() ? p.slab : positions() - begin;
+    for (int64_t r = 0; r < p.R; ++r) {
+      const Acc* map = static_cast<const Acc*>(p.maps) + (r * p.B + b) * positions() + begin;
+      find_extremes(map, n, extremes(r, b, slab));
+    }
+  }
+
+  // ---- either
+
+  void range(int64_t r, int64_t b) const {
+    const Acc* tile = extremes(r, b, 0);
+    Acc low = tile[0], high = tile[1];
+    for (int64_t t = 1; t < p.tiles; ++t) {
+      const Acc* next = tile + 2 * t;
+      if (next[0] < low || next[0] != next[0]) low = next[0];
+      if (next[1] > high || next[1] != next[1]) high = next[1];
+    }
+    Acc* out = static_cast<Acc*>(p.ranges) + (r * p.B + b) * 2;
+    out[0] = low;
+    out[1] = high;
+  }
+
+  void run(LayerCamStage stage, int64_t task, void* scratch) const {
+    const int64_t slab_b = task / p.slabs, slab = task % p.slabs;
+    const int64_t chunks = (p.C + kChannelChunk - 1) / kChannelChunk;
+    switch (stage) {
+      case LayerCamStage::kPlanarSlabs: return planar_slab(slab_b, slab, static_cast<T*>(scratch));
+      case LayerCamStage::kPlanarCombine:
+        return planar_combine(task / p.tiles / p.B, task / p.tiles % p.B, task % p.tiles);
+      case LayerCamStage::kRowSums: return row_sums(slab_b, slab);
+      case LayerCamStage::kRowTotals: return row_totals(task / chunks, task % chunks, false);
+      case LayerCamStage::kRowAlphaSums: return row_alpha_sums(slab_b, slab);
+      case LayerCamStage::kRowAlphaTotals: return row_totals(task / chunks, task % chunks, true);
+      case LayerCamStage::kRowMaps: return row_maps(slab_b, slab);
+      case LayerCamStage::kRanges: return range(task / p.B, task % p.B);
+    }
+  }
+};
+
+// Runs the tasks [begin, end) of a stage. `scratch` holds 2 * kGroup * plane elements of the input
+// type if a view is packed.
+void run_layer_cam(LayerCamStage stage, const LayerCamParams& p, int64_t begin, int64_t end,
+                   void* scratch) {
+  const auto run = [&](const auto& kernel) {
+    for (int64_t task = begin; task < end; ++task) kernel.run(stage, task, scratch);
+  };
+  switch (p.dtype) {
+    case Dtype::kF64: return run(LayerCam<double, double>{p});
+    case Dtype::kF32: return run(LayerCam<float, float>{p});
+    case Dtype::kBF16: return run(LayerCam<BFloat16, float>{p});
+    case Dtype::kF16: return run(LayerCam<Half, float>{p});
+  }
+}
+
+}  // namespace CAMFUSE_ISA
+}  // namespace camfuse
