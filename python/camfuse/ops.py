@@ -199,12 +199,11 @@ def _code(argument: str, name: str, codes: dict[str, int]) -> int:
 
 def _call(op: Callable[..., Any], *args: object) -> _Result:
     """Calls a native op, past the Python half of its autograd formula where nothing needs it."""
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or (
+        torch.is_grad_enabled()
+        and any(isinstance(arg, Tensor) and arg.requires_grad for arg in args)
+    ):
         return op(*args)
-    if torch.is_grad_enabled():
-        for arg in args:
-            if isinstance(arg, Tensor) and arg.requires_grad:
-                return op(*args)
     with torch._C._AutoDispatchBelowAutograd():
         return op(*args)
 
@@ -251,6 +250,28 @@ def _fused_cam_fake(
     return activations.new_empty((activations.shape[0], H, W), dtype=_map_dtype(activations))
 
 
+def _render_frames_fake(
+    maps: Tensor,
+    offsets: Sequence[int],
+    sizes: Sequence[int],
+    ranges: Tensor,
+    global_range: Tensor,
+    source: Tensor,
+    colours: Tensor,
+    panels: Sequence[int],
+    canvas: Sequence[int],
+    background: int,
+    blend: float,
+    relu: bool,
+    overlay: Tensor | None,
+    strips: Sequence[int],
+    pixel_layout: int,
+) -> Tensor:
+    H, W = canvas
+    size = 3 * H * W if pixel_layout == _PIXEL_CODES["rgb24"] else 3 * H * W // 2
+    return source.new_empty((len(offsets), size))
+
+
 def _layer_cam_setup(ctx: _Context, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     activations, gradients, ctx.rules, weights = inputs
     ctx.save_for_backward(activations, gradients, weights)
@@ -290,28 +311,6 @@ def _layer_cam_backward(ctx: _Context, grad_maps: Tensor, _grad_ranges: Tensor) 
         )
     grad_a, grad_g, grad_w = (next(grads) if need else None for need in needs)
     return grad_a, grad_g, None, grad_w
-
-
-def _render_frames_fake(
-    maps: Tensor,
-    offsets: Sequence[int],
-    sizes: Sequence[int],
-    ranges: Tensor,
-    global_range: Tensor,
-    source: Tensor,
-    colours: Tensor,
-    panels: Sequence[int],
-    canvas: Sequence[int],
-    background: int,
-    blend: float,
-    relu: bool,
-    overlay: Tensor | None,
-    strips: Sequence[int],
-    pixel_layout: int,
-) -> Tensor:
-    H, W = canvas
-    size = 3 * H * W if pixel_layout == _PIXEL_CODES["rgb24"] else 3 * H * W // 2
-    return source.new_empty((len(offsets), size))
 
 
 def _refuse_autograd(op: str, name: str) -> None:

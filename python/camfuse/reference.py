@@ -148,7 +148,8 @@ def map_levels(map_: Tensor, display_range: Tensor, size: tuple[int, int], *, re
     if not high > low:
         return torch.zeros(size, dtype=torch.float64)
     values = _upsampled(_upsampled(map_, size[0]).T, size[1]).T
-    return ((values - low) / (high - low) * 255).nan_to_num(0.0, 255.0, 0.0).clamp(0, 255)
+    levels: Tensor = (values - low) / (high - low) * 255
+    return levels.nan_to_num(0.0, 255.0, 0.0).clamp(0, 255)
 
 
 def _upsampled(rows: Tensor, size: int) -> Tensor:

@@ -1,0 +1,139 @@
+"""``render_frames`` against OpenCV doing the same work, same threads.
+
+Both turn the raw maps of every frame into finished frames with three panels (photograph, layer
+range, global range). OpenCV resizes the rectified map once, then for each panel scales it to 8
+bits, applies the colour map and blends it with the photograph into the canvas; for i420 it converts
+the canvas with ``COLOR_RGB2YUV_I420``. Its photograph panel and background are prepared beforehand,
+outside the timing; ours are made within it. Needs ``pip install opencv-python-headless``.
+
+    python benchmarks/render_frames.py --threads 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import torch
+
+from camfuse import _C, ops
+
+GAP = 8
+
+
+def main() -> None:
+    """Prints a table and one JSON line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--frames", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=30)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    cv2.setNumThreads(options.threads)
+
+    rows = []
+    print(
+        f"{'map':>9} {'panel':>9} {'format':>6} {'opencv ms':>10} {'camfuse ms':>10} {'ratio':>6}"
+    )
+    for side, panel in ((112, (336, 448)), (14, (336, 448)), (56, (448, 448)), (56, (224, 224))):
+        for pixel_format in ("i420", "rgb24"):
+            peer, ours = contestants(side, panel, options.frames, pixel_format)
+            peer_s, ours_s = alternate(peer, ours, options.rounds)
+            row = {
+                "map": side,
+                "panel": panel,
+                "format": pixel_format,
+                "opencv_ms": 1e3 * peer_s / options.frames,
+                "camfuse_ms": 1e3 * ours_s / options.frames,
+                "ratio": peer_s / ours_s,
+            }
+            rows.append(row)
+            print(
+                f"{side:>9} {'x'.join(map(str, panel)):>9} {pixel_format:>6} "
+                f"{row['opencv_ms']:>10.3f} {row['camfuse_ms']:>10.3f} {row['ratio']:>6.2f}"
+            )
+    isa = _C.build_info()["isa"]
+    print(json.dumps({"threads": options.threads, "isa": isa, "per_frame": rows}))
+
+
+def contestants(
+    side: int, panel: tuple[int, int], frames: int, pixel_format: str
+) -> tuple[Callable[[], object], Callable[[], object]]:
+    """The two sides as functions without arguments; their results are compared first."""
+    Hp, Wp = panel
+    H, W = Hp, 3 * Wp + 2 * GAP
+    rng = np.random.default_rng(0)
+    coarse = rng.standard_normal((frames, 7, 7)).astype(np.float32)
+    maps = np.stack([cv2.resize(m, (side, side), interpolation=cv2.INTER_CUBIC) for m in coarse])
+    photograph = cv2.resize(rng.integers(0, 256, (9, 9, 3), np.uint8), (Wp, Hp))
+    levels_256 = np.arange(256, dtype=np.uint8)[:, None]
+    # OpenCV's own table is BGR; one in RGB spares it a channel swap. [256, 1, 3]
+    table = np.ascontiguousarray(cv2.applyColorMap(levels_256, cv2.COLORMAP_TURBO)[..., ::-1])
+    ranges = [(max(float(m.min()), 0.0), max(float(m.max()), 0.0)) for m in maps]
+    global_range = (0.0, max(high for _, high in ranges))
+    lefts = [i * (Wp + GAP) for i in range(3)]
+
+    still = np.full((H, W, 3), 16, np.uint8)
+    still[:, :Wp] = photograph
+
+    def opencv() -> list[np.ndarray]:
+        results = []
+        for map_, layer_range in zip(maps, ranges, strict=True):
+            canvas = still.copy()
+            up = cv2.resize(np.maximum(map_, 0), (Wp, Hp), interpolation=cv2.INTER_LINEAR)
+            for left, (low, high) in zip(lefts[1:], (layer_range, global_range), strict=True):
+                scale = 255 / (high - low)
+                # convertScaleAbs takes the magnitude, harmless at v >= low.
+                levels = cv2.convertScaleAbs(up, alpha=scale, beta=-low * scale)
+                heat = cv2.applyColorMap(levels, table)
+                cv2.addWeighted(photograph, 0.5, heat, 0.5, 0, dst=canvas[:, left : left + Wp])
+            if pixel_format == "i420":
+                canvas = cv2.cvtColor(canvas, cv2.COLOR_RGB2YUV_I420)
+            results.append(canvas)
+        return results
+
+    flat = torch.from_numpy(maps.reshape(-1))
+    signed = torch.from_numpy(np.stack([maps.min((1, 2)), maps.max((1, 2))], 1))
+    arguments = (
+        flat,
+        [n * side * side for n in range(frames)],
+        [(side, side)] * frames,
+        signed,
+        torch.tensor(global_range),
+        torch.from_numpy(photograph),
+        torch.from_numpy(table[:, 0]),
+        [(k, 0, x) for k, x in zip(("source", "layer", "global"), lefts, strict=True)],
+        (H, W),
+    )
+
+    def camfuse() -> torch.Tensor:
+        return ops.render_frames(*arguments, background=16, pixel_format=pixel_format)
+
+    # OpenCV converts with BT.601, so only its RGB frames can be compared.
+    if pixel_format == "rgb24":
+        difference = np.abs(np.stack(opencv()).astype(int) - camfuse().numpy().reshape(-1, H, W, 3))
+        assert difference.mean() < 0.5, f"mean difference {difference.mean()}"
+    return opencv, camfuse
+
+
+def alternate(
+    first: Callable[[], object], second: Callable[[], object], rounds: int
+) -> tuple[float, float]:
+    """Median seconds of each, measured in turn."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for n in range(rounds + 3):
+        for samples, function in zip(times, (first, second), strict=True):
+            start = time.perf_counter()
+            function()
+            if n >= 3:
+                samples.append(time.perf_counter() - start)
+    return statistics.median(times[0]), statistics.median(times[1])
+
+
+if __name__ == "__main__":
+    main()
