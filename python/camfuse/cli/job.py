@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -90,6 +90,7 @@ class Job:
         from camfuse.video import check_output, find_ffmpeg
 
         check_output(self.out)
+        _check_writable(self.out.parent)
         find_ffmpeg(self.ffmpeg)
         find_method(self.method)
         color_table(self.colormap)
@@ -107,8 +108,15 @@ def _check_maps(path: Path) -> None:
         raise ValueError(f"--save-maps: expected a file, got the folder {str(path)!r}")
     if not path.parent.is_dir():
         raise ValueError(f"--save-maps: there is no folder {str(path.parent)!r}")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise PermissionError(f"--save-maps: cannot write to the folder {str(path.parent)!r}")
+    _check_writable(path.parent)
+
+
+def _check_writable(folder: Path) -> None:
+    """By a file without a name, for permissions alone do not tell (nor count for root)."""
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(f"cannot write to the folder {str(folder)!r}: {error.strerror}") from error
 
 
 @contextmanager

@@ -12,6 +12,8 @@ from camfuse.cli import options
 if TYPE_CHECKING:
     from camfuse.stack import CamStack
 
+_PIPE_COLUMNS = 200
+
 
 def layers(
     model: options.Model,
@@ -95,7 +97,8 @@ def _print_table(report: dict[str, Any]) -> None:
         )
     for one in report["skipped"]:
         table.add_row("", Text(one["name"]), one["type"], "", Text(f"no: {one['reason']}"))
-    console = Console()
+    # Into a pipe or a file rich would write 80 columns and break long names.
+    console = Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
     console.print(table)
     for warning in report["warnings"]:
         console.print(Text(f"warning: {warning}"))
