@@ -3,6 +3,8 @@
 #include <pybind11/native_enum.h>
 #include <pybind11/pybind11.h>
 
+#include <string>
+
 #include "common/enums.h"
 #include "cpu/isa.h"
 #ifdef CAMFUSE_WITH_CUDA
@@ -18,7 +20,8 @@ py::dict build_info() {
   py::dict info;
   info["version"] = CAMFUSE_VERSION;
   info["compiler"] = "g++ " __VERSION__;
-  info["torch_target"] = TORCH_TARGET_VERSION >> 56 << 8 | (TORCH_TARGET_VERSION >> 48 & 0xff);
+  info["torch_at_least"] = std::to_string(TORCH_TARGET_VERSION >> 56) + "." +
+                           std::to_string(TORCH_TARGET_VERSION >> 48 & 0xff);
   info["isa"] = isa_name(active_isa());
   info["isa_supported"] = supported_isas();
 #ifdef CAMFUSE_WITH_CUDA
@@ -48,6 +51,11 @@ PYBIND11_MODULE(_C, m) {
       .value("ELEMENTWISE", Rule::kElementwise)
       .value("LAYERCAM", Rule::kLayerCam)
       .value("WEIGHTED", Rule::kWeighted)
+      .value("GRADCAM_MAGNITUDE", Rule::kGradCamMagnitude)
+      .value("GRADCAM_PLUS_PLUS_MAGNITUDE", Rule::kGradCamPlusPlusMagnitude)
+      .value("XGRADCAM_MAGNITUDE", Rule::kXGradCamMagnitude)
+      .value("HIRESCAM_MAGNITUDE", Rule::kHiResCamMagnitude)
+      .value("WEIGHTED_MAGNITUDE", Rule::kWeightedMagnitude)
       .finalize();
   py::native_enum<Panel>(m, "Panel", "enum.IntEnum")
       .value("SOURCE", Panel::kSource)

@@ -18,7 +18,7 @@ LAYOUTS = {
     ),
 }
 SIZES = ((1, 1), (1, 7), (7, 7), (13, 17), (56, 56))
-GRADIENT_RULES = tuple(rule for rule in ops.RULES if rule != "weighted")
+GRADIENT_RULES = tuple(rule for rule in ops.RULES if "weighted" not in rule)
 
 
 def _gap(x):
@@ -69,7 +69,7 @@ def test_all_rules_at_once_agree_with_reference(dtype, layout, size, channels):
 def test_a_rule_alone_has_the_bits_it_has_among_others(rule, layout, shape):
     A, G, weights = layer(shape)
     A, G = LAYOUTS[layout](A), LAYOUTS[layout](G)
-    alone, _ = ops.layer_cam(A, G, [rule], weights=weights if rule == "weighted" else None)
+    alone, _ = ops.layer_cam(A, G, [rule], weights=weights if "weighted" in rule else None)
     maps, _ = ops.layer_cam(A, G, ops.RULES, weights=weights)
     assert same_bits(alone[0], maps[ops.RULES.index(rule)])
 
@@ -224,14 +224,14 @@ def test_values_that_are_not_finite_stay_in_their_sample_and_show_in_ranges(
     finite = maps.isfinite().flatten(2).all(-1)
     assert torch.equal(ranges.isfinite().all(-1), finite)
     if value != value:
-        reads = [where == "activations" or rule != "weighted" for rule in ops.RULES]
+        reads = [where == "activations" or "weighted" not in rule for rule in ops.RULES]
         assert torch.equal(finite[:, 1], ~torch.tensor(reads))
 
 
 def test_an_empty_batch_gives_empty_results():
     maps, ranges = ops.layer_cam(torch.empty(0, 4, 5, 6), torch.empty(0, 4, 5, 6), GRADIENT_RULES)
-    assert maps.shape == (6, 0, 5, 6)
-    assert ranges.shape == (6, 0, 2)
+    assert maps.shape == (len(GRADIENT_RULES), 0, 5, 6)
+    assert ranges.shape == (len(GRADIENT_RULES), 0, 2)
 
 
 # ---- bad input
@@ -280,9 +280,9 @@ def test_bad_input_is_one_clear_line(args, weights, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("code", [-1, 7, 1 << 40])
+@pytest.mark.parametrize("code", [-1, 12, 1 << 40])
 def test_unknown_rule_numbers_are_refused(code):
-    with pytest.raises(ValueError, match=f"rules must be numbers from 0 to 6, got {code}"):
+    with pytest.raises(ValueError, match=f"rules must be numbers from 0 to 11, got {code}"):
         torch.ops.camfuse.layer_cam(A, A, [code])
 
 
@@ -304,7 +304,7 @@ def test_maps_are_differentiable_twice(rule):
     A, G, weights = _inputs()
 
     def maps(A, G, weights):
-        return ops.layer_cam(A, G, [rule], weights=weights if rule == "weighted" else None)[0]
+        return ops.layer_cam(A, G, [rule], weights=weights if "weighted" in rule else None)[0]
 
     assert torch.autograd.gradcheck(maps, (A, G, weights))
     assert torch.autograd.gradgradcheck(maps, (A, G, weights))

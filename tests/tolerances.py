@@ -2,9 +2,8 @@
 
 import torch
 
-from camfuse import reference
+from camfuse import ops, reference
 
-PRODUCT_RULES = ("hirescam", "elementwise", "layercam")
 RELATIVE = {torch.float64: 1e-9}  # every other dtype: 1e-5, as sums are taken in f32 or better
 
 
@@ -15,13 +14,11 @@ def assert_maps_close(maps, ranges, A, G, rules, weights=None):
     dtype = torch.float64 if A.dtype == torch.float64 else torch.float32
     assert maps.dtype == ranges.dtype == dtype
     assert maps.shape == expected.shape
-    for rule, got, want in zip(rules, maps, expected, strict=True):
-        if rule in PRODUCT_RULES:
-            terms = g * a
-        else:
-            k = w if rule == "weighted" else reference.channel_weights(rule, a, g)
-            terms = k[:, :, None, None] * a
-        scale = terms.abs().sum(1).amax((1, 2), keepdim=True)
+    magnitudes, _ = reference.layer_cam(
+        a, g, [ops.MAGNITUDE_OF.get(rule, rule) for rule in rules], weights=w
+    )
+    scales = magnitudes.amax((2, 3), keepdim=True)
+    for rule, got, want, scale in zip(rules, maps, expected, scales, strict=True):
         limit = RELATIVE.get(A.dtype, 1e-5) * scale + 1e-300
         assert ((got.double() - want).abs() <= limit).all(), rule
     planes = maps.flatten(2)

@@ -13,8 +13,26 @@ enum class Rule : int {
   kElementwise = 4,
   kLayerCam = 5,
   kWeighted = 6,
+  // The same sums over the magnitudes of their terms: the scale of a map's rounding noise.
+  kGradCamMagnitude = 7,
+  kGradCamPlusPlusMagnitude = 8,
+  kXGradCamMagnitude = 9,
+  kHiResCamMagnitude = 10,
+  kWeightedMagnitude = 11,
 };
-constexpr int kRuleCount = 7;
+constexpr int kRuleCount = 12;
+
+// The rule whose terms, or whose channel weights, this one uses.
+constexpr Rule base_of(Rule rule) {
+  switch (rule) {
+    case Rule::kGradCamMagnitude: return Rule::kGradCam;
+    case Rule::kGradCamPlusPlusMagnitude: return Rule::kGradCamPlusPlus;
+    case Rule::kXGradCamMagnitude: return Rule::kXGradCam;
+    case Rule::kHiResCamMagnitude: return Rule::kHiResCam;
+    case Rule::kWeightedMagnitude: return Rule::kWeighted;
+    default: return rule;
+  }
+}
 
 // What a panel of a video frame shows.
 enum class Panel : int {

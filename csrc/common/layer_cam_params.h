@@ -27,7 +27,7 @@ struct LayerCamParams {
   LayerView weights;  // [B, C]: only data, batch and channel
   const Rule* rules;  // [R]
   int64_t R;
-  bool uses[kRuleCount];  // whether `rules` holds this one
+  bool uses[kRuleCount];  // whether a rule of `rules` has this base
 
   // A sample is cut into `slabs` slabs: of channels where planes are contiguous, of positions where
   // the channels of a position are. Their size never depends on the batch or the thread count.

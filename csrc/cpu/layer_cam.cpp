@@ -32,6 +32,8 @@ constexpr int64_t kTile = 4096;            // positions of a map that one task c
 constexpr int64_t kMinSlabChannels = 8;    // keeps partial maps small against A and G
 constexpr int64_t kMinSlabPositions = 32;  // the same for partial plane sums
 
+bool is_weighted(Rule rule) { return base_of(rule) == Rule::kWeighted; }
+
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 Dtype input_dtype(const Tensor& activations) {
@@ -182,7 +184,7 @@ LayerCamParams layer_cam_params(const Tensor& activations, const std::optional<T
   p.B = shape[0], p.C = shape[1], p.h = shape[2], p.w = shape[3];
   p.rules = rules.data();
   p.R = static_cast<int64_t>(rules.size());
-  for (Rule rule : rules) p.uses[static_cast<int>(rule)] = true;
+  for (Rule rule : rules) p.uses[static_cast<int>(base_of(rule))] = true;
   checked_product("activations", p.B, p.C, p.h, p.w);
   checked_product("maps of all rules", p.R, p.B, p.C, std::max(p.h * p.w, kMinPlane));
   p.a = view_of(activations);
@@ -193,7 +195,7 @@ LayerCamParams layer_cam_params(const Tensor& activations, const std::optional<T
     p.g = view_of(*gradients);
   } else {
     const bool all_weighted =
-        std::all_of(rules.begin(), rules.end(), [](Rule rule) { return rule == Rule::kWeighted; });
+        std::all_of(rules.begin(), rules.end(), is_weighted);
     check(all_weighted, "gradients must be given unless every rule is 'weighted', got None");
   }
 
@@ -212,10 +214,7 @@ LayerCamParams layer_cam_params(const Tensor& activations, const std::optional<T
 void compute_layer_cam(LayerCamParams p) {
   if (p.B == 0) return;
   // Gradients that no rule reads are not looked at.
-  if (p.uses[static_cast<int>(Rule::kWeighted)] &&
-      std::all_of(p.rules, p.rules + p.R, [](Rule rule) { return rule == Rule::kWeighted; })) {
-    p.g = {};
-  }
+  if (std::all_of(p.rules, p.rules + p.R, is_weighted)) p.g = {};
   const bool has_g = p.g.data != nullptr;
   if (is_rows(p, p.a) && (!has_g || is_rows(p, p.g)) &&
       !(is_planar(p, p.a) && (!has_g || is_planar(p, p.g)))) {

@@ -24,20 +24,26 @@ constexpr PlaneSum kPlainSums[] = {kSumG, kSumA, kSumGA};
 enum class Term {
   kValue,             // x
   kScaled,            // x * factor
+  kScaledMagnitude,   // |x * factor|
   kProduct,           // x * y
+  kProductMagnitude,  // |x * y|
   kPositiveProduct,   // max(x * y, 0)
   kPositiveGradient,  // x * max(y, 0)
   kAlpha,             // gradcam++'s max(x, 0) * alpha(x); factor is the plane sum of A
 };
 
-constexpr bool has_factor(Term term) { return term == Term::kScaled || term == Term::kAlpha; }
+constexpr bool has_factor(Term term) {
+  return term == Term::kScaled || term == Term::kScaledMagnitude || term == Term::kAlpha;
+}
 constexpr bool has_y(Term term) { return !has_factor(term) && term != Term::kValue; }
 
 template <Term term, class Acc>
 CAMFUSE_INLINE Vec<Acc> evaluate(Vec<Acc> x, Vec<Acc> y, Vec<Acc> factor) {
   if constexpr (term == Term::kValue) return x;
   if constexpr (term == Term::kScaled) return x * factor;
+  if constexpr (term == Term::kScaledMagnitude) return magnitude<Acc>(x * factor);
   if constexpr (term == Term::kProduct) return x * y;
+  if constexpr (term == Term::kProductMagnitude) return magnitude<Acc>(x * y);
   if constexpr (term == Term::kPositiveProduct) return relu<Acc>(x * y);
   if constexpr (term == Term::kPositiveGradient) return x * relu<Acc>(y);
   if constexpr (term == Term::kAlpha) {
@@ -238,7 +244,7 @@ struct LayerCam {
       const int64_t n = p.plane - i < 2 * kStretch ? p.plane - i : kStretch;
       for (int64_t r = 0; r < p.R; ++r) {
         add_maps<J>(p.rules[r], {a.data + i, a.stride}, {g.data + i, g.stride},
-                    weights[static_cast<int>(p.rules[r])], n, out + r * p.plane + i);
+                    weights[static_cast<int>(base_of(p.rules[r]))], n, out + r * p.plane + i);
       }
       i += n;
     }
@@ -252,7 +258,14 @@ struct LayerCam {
         return add_lines<Term::kPositiveProduct, false, J, Acc>(a, g, nullptr, n, out);
       case Rule::kLayerCam:
         return add_lines<Term::kPositiveGradient, false, J, Acc>(a, g, nullptr, n, out);
-      default: return add_lines<Term::kScaled, false, J, Acc>(a, a, weights, n, out);
+      case Rule::kHiResCamMagnitude:
+        return add_lines<Term::kProductMagnitude, false, J, Acc>(a, g, nullptr, n, out);
+      default: break;
+    }
+    if (rule == base_of(rule)) {
+      add_lines<Term::kScaled, false, J, Acc>(a, a, weights, n, out);
+    } else {
+      add_lines<Term::kScaledMagnitude, false, J, Acc>(a, a, weights, n, out);
     }
   }
 
@@ -363,7 +376,7 @@ struct LayerCam {
       for (PlaneSum which : kPlainSums) total(b, which, begin, end);
     }
     for (int64_t r = 0; r < p.R; ++r) {
-      if ((p.rules[r] == Rule::kGradCamPlusPlus) == alpha) set_row_weights(b, r, begin, end);
+      if ((base_of(p.rules[r]) == Rule::kGradCamPlusPlus) == alpha) set_row_weights(b, r, begin, end);
     }
   }
 
@@ -372,7 +385,7 @@ struct LayerCam {
     const auto set = [&](auto weight) {
       for (int64_t c = begin; c < end; ++c) out[c] = static_cast<Acc>(weight(c));
     };
-    switch (p.rules[r]) {
+    switch (base_of(p.rules[r])) {
       case Rule::kGradCam: {
         const double* g = sums(b, 0, kSumG);
         return set([&](int64_t c) { return g[c] / static_cast<double>(positions()); });
@@ -410,7 +423,15 @@ struct LayerCam {
           case Rule::kLayerCam:
             sum_lines<Term::kPositiveGradient, true, J, Acc>(a, g, nullptr, p.C, map);
             break;
-          default: sum_lines<Term::kScaled, true, J, Acc>(a, a, row_weights(b, r), p.C, map);
+          case Rule::kHiResCamMagnitude:
+            sum_lines<Term::kProductMagnitude, true, J, Acc>(a, g, nullptr, p.C, map);
+            break;
+          default:
+            if (p.rules[r] == base_of(p.rules[r])) {
+              sum_lines<Term::kScaled, true, J, Acc>(a, a, row_weights(b, r), p.C, map);
+            } else {
+              sum_lines<Term::kScaledMagnitude, true, J, Acc>(a, a, row_weights(b, r), p.C, map);
+            }
         }
       }
     });

@@ -115,6 +115,11 @@ CAMFUSE_INLINE Vec<Acc> relu(Vec<Acc> x) {
   return x < 0 ? Vec<Acc>{} : x;
 }
 
+template <class Acc>
+CAMFUSE_INLINE Vec<Acc> magnitude(Vec<Acc> x) {
+  return x < 0 ? -x : x;
+}
+
 // `x`, with 0 in the lanes before `first`.
 template <class Acc>
 CAMFUSE_INLINE Vec<Acc> from_lane(Vec<Acc> x, int64_t first) {

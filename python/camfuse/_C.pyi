@@ -8,6 +8,11 @@ class Rule(enum.IntEnum):
     ELEMENTWISE = 4
     LAYERCAM = 5
     WEIGHTED = 6
+    GRADCAM_MAGNITUDE = 7
+    GRADCAM_PLUS_PLUS_MAGNITUDE = 8
+    XGRADCAM_MAGNITUDE = 9
+    HIRESCAM_MAGNITUDE = 10
+    WEIGHTED_MAGNITUDE = 11
 
 class Panel(enum.IntEnum):
     SOURCE = 0

@@ -16,9 +16,34 @@ from torch import Tensor
 from camfuse import _C, reference
 
 Rule = Literal[
-    "gradcam", "gradcam++", "xgradcam", "hirescam", "elementwise", "layercam", "weighted"
+    "gradcam",
+    "gradcam++",
+    "xgradcam",
+    "hirescam",
+    "elementwise",
+    "layercam",
+    "weighted",
+    "|gradcam|",
+    "|gradcam++|",
+    "|xgradcam|",
+    "|hirescam|",
+    "|weighted|",
 ]
-"""How activations and gradients become a map; formulas in :mod:`camfuse.reference`."""
+"""How activations and gradients become a map; formulas in :mod:`camfuse.reference`.
+
+Those in bars add the magnitudes of the terms: what a map's rounding noise is to be measured by.
+"""
+
+MAGNITUDE_OF: dict[Rule, Rule] = {
+    "gradcam": "|gradcam|",
+    "gradcam++": "|gradcam++|",
+    "xgradcam": "|xgradcam|",
+    "hirescam": "|hirescam|",
+    "elementwise": "|hirescam|",
+    "layercam": "|hirescam|",
+    "weighted": "|weighted|",
+}
+"""The rule that adds up the magnitudes for each rule."""
 
 PanelKind = Literal["source", "layer", "global"]
 PixelFormat = Literal["rgb24", "i420"]
@@ -35,6 +60,11 @@ _RULE_CODES: dict[str, int] = {
     "elementwise": int(_C.Rule.ELEMENTWISE),
     "layercam": int(_C.Rule.LAYERCAM),
     "weighted": int(_C.Rule.WEIGHTED),
+    "|gradcam|": int(_C.Rule.GRADCAM_MAGNITUDE),
+    "|gradcam++|": int(_C.Rule.GRADCAM_PLUS_PLUS_MAGNITUDE),
+    "|xgradcam|": int(_C.Rule.XGRADCAM_MAGNITUDE),
+    "|hirescam|": int(_C.Rule.HIRESCAM_MAGNITUDE),
+    "|weighted|": int(_C.Rule.WEIGHTED_MAGNITUDE),
 }
 _PANEL_CODES: dict[str, int] = {
     "source": int(_C.Panel.SOURCE),
