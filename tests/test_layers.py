@@ -7,7 +7,7 @@ import torch
 import torchvision
 from torch import nn
 
-from camfuse.layers import is_padding, select_layers
+from camfuse.layers import repeats_input, select_layers
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,10 @@ def test_a_selection_that_matches_nothing_says_so(
         select_layers(resnet, layers)
 
 
-def test_padding_modules_are_known() -> None:
-    assert is_padding(nn.ZeroPad2d(1))
-    assert is_padding(nn.ReflectionPad2d(1))
-    assert not is_padding(nn.Conv2d(3, 3, 1))
+def test_modules_whose_map_repeats_their_input_are_known() -> None:
+    assert repeats_input(nn.ZeroPad2d(1)) == "padding"
+    assert repeats_input(nn.ReflectionPad2d(1)) == "padding"
+    assert repeats_input(nn.Identity()) == "returns its input"
+    assert repeats_input(nn.Dropout2d()) == "returns its input"
+    assert repeats_input(torchvision.ops.StochasticDepth(0.1, "row")) == "returns its input"
+    assert repeats_input(nn.Conv2d(3, 3, 1)) is None

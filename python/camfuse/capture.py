@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
-from camfuse.layers import LayerSelection, Selection, is_padding, select_layers, unwrap
+from camfuse.layers import LayerSelection, Selection, repeats_input, select_layers, unwrap
 from camfuse.layouts import Layout, LayoutTracker
 from camfuse.preserve import (
     RootedTensors,
@@ -55,7 +55,7 @@ class Captured:
     type: str
     index: int
     shape: tuple[int, int, int]
-    shown: bool
+    shown: bool = True
     alias_of: Captured | None = None
     reached: bool = False
     # The activation until the last gradient has come, what tells whether it was overwritten, and
@@ -306,23 +306,23 @@ class _Pass:
             self.skipped.append(Skipped(name, kind, folded))
             return None
         spatial, shape = folded
+        repeats = repeats_input(module)
         record = Captured(
             name=name,
             type=kind,
             index=len(self.layers),
             shape=shape,
-            shown=self._is_explicit(module) or not is_padding(module),
             spatial=spatial,
         )
         self.layers.append(record)
-        if not record.shown:
-            self.skipped.append(Skipped(name, kind, "padding: shown under 'all' or by name"))
         edge = _edge(output)
-        if edge is not None and (original := self.by_edge.get(edge)) is not None:
-            record.alias_of = original
-            if record.shown and not self._is_explicit(module):
-                record.shown = False
-                self.skipped.append(Skipped(name, kind, f"returns the tensor of {original.name}"))
+        record.alias_of = None if edge is None else self.by_edge.get(edge)
+        if record.alias_of is not None:
+            repeats = f"returns the tensor of {record.alias_of.name}"
+        if repeats is not None and not self._is_explicit(module):
+            record.shown = False
+            self.skipped.append(Skipped(name, kind, f"{repeats}: shown under 'all' or by name"))
+        if record.alias_of is not None:
             return None
         if not output.requires_grad:
             self.rooted_modules.add(module)

@@ -9,10 +9,14 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 LayerSelection = str | nn.Module | Sequence[str | nn.Module]
 """``"leaf"``, ``"all"``, ``"conv"``, a name, a glob, a module, or several of those."""
+
+# In torchvision and timm; identities in eval mode, as dropout is.
+_STOCHASTIC_DEPTH = ("StochasticDepth", "DropPath")
 
 GROUPS = ("leaf", "all", "conv")
 
@@ -110,9 +114,13 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
     raise _unmatched(name, modules)
 
 
-def is_padding(module: nn.Module) -> bool:
-    """Whether the module only pads: its map repeats that of its input."""
-    return type(module).__module__ == nn.ZeroPad2d.__module__
+def repeats_input(module: nn.Module) -> str | None:
+    """Why the module's map only repeats that of its input, if it does: it pads, or does nothing."""
+    if type(module).__module__ == nn.ZeroPad2d.__module__:
+        return "padding"
+    if isinstance(module, nn.Identity | _DropoutNd) or type(module).__name__ in _STOCHASTIC_DEPTH:
+        return "returns its input"
+    return None
 
 
 def _in_group(module: nn.Module, group: str) -> bool:
