@@ -27,7 +27,7 @@ def gradcam_einsum(A: Tensor, G: Tensor) -> Tensor:
 
 
 def gradcam_matmul(A: Tensor, G: Tensor) -> Tensor:
-    return torch.bmm(G.mean((2, 3))[:, None], A.flatten(2)).unflatten(-1, A.shape[2:])
+    return torch.bmm(G.mean((2, 3))[:, None], A.flatten(2)).view(A.shape[0], *A.shape[2:])
 
 
 def gradcam_product(A: Tensor, G: Tensor) -> Tensor:
