@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.harness import Claim, compare, report
+from benchmarks.harness import Claim, Work, compare, report
 from camfuse import ops
 
 SHAPES = ((64, 112, 112), (256, 56, 56), (512, 28, 28), (1024, 14, 14), (2048, 7, 7))
@@ -27,7 +27,7 @@ def gradcam_einsum(A: Tensor, G: Tensor) -> Tensor:
 
 
 def gradcam_matmul(A: Tensor, G: Tensor) -> Tensor:
-    return torch.bmm(G.mean((2, 3))[:, None], A.flatten(2)).unflatten(-1, A.shape[2:])
+    return torch.bmm(G.mean((2, 3))[:, None], A.flatten(2)).view(A.shape[0], *A.shape[2:])
 
 
 def gradcam_product(A: Tensor, G: Tensor) -> Tensor:
@@ -60,6 +60,36 @@ def compiled(rule: ops.Rule) -> Eager | None:
     return function
 
 
+def ratios(
+    A: Tensor, G: Tensor, inductor: dict[ops.Rule, Eager | None], rounds: int
+) -> dict[str, float]:
+    """Every figure of one case, by claim."""
+
+    def ours(*rules: ops.Rule) -> Work:
+        return lambda: ops.layer_cam(A, G, rules)
+
+    def theirs(form: Eager) -> Work:
+        return lambda: form(A, G)
+
+    found: dict[str, float] = {}
+    seconds: dict[ops.Rule, float] = {}
+    for rule in GRADIENT_RULES:
+        pair = compare(lambda: A.sum() + G.sum(), ours(rule), rounds)
+        seconds[rule] = pair.theirs
+        found[f"{rule} / sum of A and G"] = pair.ratio
+    for rule, forms in EAGER.items():
+        found[f"best eager {rule} / ours"] = min(
+            compare(ours(rule), theirs(form), rounds).ratio for form in forms
+        )
+        if (function := inductor[rule]) is not None:
+            pair = compare(ours(rule), theirs(function), rounds)
+            found[f"compiled {rule} / ours"] = pair.ratio
+    slowest = max(GRADIENT_RULES, key=seconds.__getitem__)
+    pair = compare(ours(slowest), ours(*GRADIENT_RULES), rounds)
+    found["all six rules / slowest rule"] = pair.ratio
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one batch size, fewer rounds")
@@ -71,9 +101,6 @@ def main() -> None:
     inductor = {rule: compiled(rule) for rule in EAGER}
     figures: dict[str, dict[str, float]] = {}
 
-    def note(claim: str, case: str, ratio: float) -> None:
-        figures.setdefault(claim, {})[case] = round(ratio, 3)
-
     for C, h, w in SHAPES:
         for batch in (1,) if options.quick else (1, 8):
             for layout in (torch.contiguous_format, torch.channels_last):
@@ -81,33 +108,9 @@ def main() -> None:
                 G = torch.randn(batch, C, h, w).contiguous(memory_format=layout)
                 short = "nhwc" if layout == torch.channels_last else "nchw"
                 case = f"{batch}x{C}x{h}x{w} {short}"
-                own: dict[str, float] = {}
-                for rule in GRADIENT_RULES:
-                    pair = compare(
-                        lambda A=A, G=G: A.sum() + G.sum(),
-                        lambda A=A, G=G, rule=rule: ops.layer_cam(A, G, [rule]),
-                        rounds,
-                    )
-                    own[rule] = pair.theirs
-                    note(f"{rule} / sum of A and G", case, pair.ratio)
-                for rule, forms in EAGER.items():
-                    ours = lambda A=A, G=G, rule=rule: ops.layer_cam(A, G, [rule])
-                    ratios = [
-                        compare(ours, lambda A=A, G=G, f=f: f(A, G), rounds).ratio for f in forms
-                    ]
-                    note(f"best eager {rule} / ours", case, min(ratios))
-                    if (function := inductor[rule]) is not None:
-                        pair = compare(ours, lambda A=A, G=G, f=function: f(A, G), rounds)
-                        note(f"compiled {rule} / ours", case, pair.ratio)
-                slowest: ops.Rule = max(GRADIENT_RULES, key=own.__getitem__)
-                pair = compare(
-                    lambda A=A, G=G, rule=slowest: ops.layer_cam(A, G, [rule]),
-                    lambda A=A, G=G: ops.layer_cam(A, G, GRADIENT_RULES),
-                    rounds,
-                )
-                note("all six rules / slowest rule", case, pair.ratio)
-                row = "  ".join(f"{rule} {1e6 * own[rule]:.0f}us" for rule in GRADIENT_RULES)
-                print(f"{case:24} {row}", flush=True)
+                print(case, flush=True)
+                for claim, ratio in ratios(A, G, inductor, rounds).items():
+                    figures.setdefault(claim, {})[case] = round(ratio, 3)
 
     for claim, cases in figures.items():
         print(f"\n{claim}: median {statistics.median(cases.values()):.2f}")

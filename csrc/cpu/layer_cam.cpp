@@ -1,4 +1,19 @@
 // layer_cam on the CPU: validation, the plan of the work, dispatch, registration.
+//
+// Note: [Bytes moved]
+// Times that A and G come from memory. Planar: a group of planes stays in the cache between its
+// sums and its maps. Rows: a stage must end before the next begins, so what two stages read comes
+// twice once a layer exceeds the cache. Several rules share every read.
+//
+//                                       planar   rows
+//   gradcam                             A + G    A + G
+//   gradcam++, xgradcam                 A + G    2 A + G
+//   hirescam, elementwise, layercam     A + G    A + G
+//   weighted                            A        A
+//   all of them                         A + G    2 A + 3 G
+//
+// In f32, each rule's partial maps (planar) add at most 1/4 of A, each partial plane sum (rows,
+// f64) at most 1/8.
 #include "cpu/layer_cam.h"
 
 #include <torch/csrc/stable/library.h>

@@ -44,6 +44,24 @@ _RGB_TO_BT709 = (
 )
 
 
+def check_output(path: Path) -> None:
+    """Check all of ``path`` that can be known before there are frames; VideoWriter does so too.
+
+    Raises:
+        ValueError: its ending is of no known format, it is a folder, or its folder does not exist.
+        PermissionError: its folder cannot be written to.
+    """
+    if path.suffix.lower() not in _FORMATS:
+        raise ValueError(f"path must end in {' or '.join(_FORMATS)}, got {str(path)!r}")
+    if path.is_dir():
+        raise ValueError(f"path must be a file, got the folder {str(path)!r}")
+    folder = path.parent
+    if not folder.is_dir():
+        raise ValueError(f"the folder of path does not exist: {str(folder)!r}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"cannot write to the folder {str(folder)!r}")
+
+
 class VideoWriter:
     """Encodes raw frames into ``path``; the file's ending chooses the format.
 
@@ -93,7 +111,7 @@ class VideoWriter:
             VideoError: there is no ffmpeg.
         """
         self.path = Path(path)
-        _check_output(self.path)
+        check_output(self.path)
         if pixel_format not in ("i420", "rgb24"):
             raise ValueError(f"pixel_format must be 'i420' or 'rgb24', got {pixel_format!r}")
         if not 1 <= crf <= 51:
@@ -265,15 +283,3 @@ def _check_size(width: int, height: int, *, even: bool) -> None:
             raise ValueError(f"{name} must be at least {_MIN_SIDE}, got {value}")
         if even and value % 2:
             raise ValueError(f"{name} must be even for yuv420p, got {value}")
-
-
-def _check_output(path: Path) -> None:
-    if path.suffix.lower() not in _FORMATS:
-        raise ValueError(f"path must end in {' or '.join(_FORMATS)}, got {str(path)!r}")
-    if path.is_dir():
-        raise ValueError(f"path must be a file, got the folder {str(path)!r}")
-    folder = path.parent
-    if not folder.is_dir():
-        raise ValueError(f"the folder of path does not exist: {str(folder)!r}")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(f"cannot write to the folder {str(folder)!r}")
