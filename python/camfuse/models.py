@@ -31,12 +31,7 @@ from torch import nn
 from camfuse.images import Preprocessing
 from camfuse.weights import load_weights, prompt_downloads, weights_file
 
-IMAGENET = Preprocessing(
-    size=(224, 224),
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
-    interpolation="bilinear",
-)
+IMAGENET = Preprocessing(size=(224, 224))
 """What most ImageNet classifiers expect, and what is assumed of a model that does not say."""
 
 _FORMS = "torchvision:NAME, timm:NAME, efficientnet-lite:0|1|2 or package.module:callable"

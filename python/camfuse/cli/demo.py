@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +24,7 @@ def demo(
 ) -> None:
     """Animate EfficientNet-Lite0 on a photograph of a cat: DIR/cat.mp4 and DIR/cat.json."""
     try:
-        from skimage.data import cat
+        photograph = importlib.import_module("skimage.data").cat()
     except ImportError as error:
         raise RuntimeError(
             f"the demo's photograph comes with scikit-image ({error}); pip install 'camfuse[demo]'"
@@ -33,7 +34,9 @@ def demo(
     made = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     try:
-        report = Job(model="efficientnet-lite:0", out=out / "cat.mp4", ffmpeg=ffmpeg).run(cat())
+        report = Job(model="efficientnet-lite:0", out=out / "cat.mp4", ffmpeg=ffmpeg).run(
+            photograph
+        )
     except BaseException:
         if made:
             with contextlib.suppress(OSError):

@@ -77,26 +77,26 @@ def _print_table(report: dict[str, Any]) -> None:
     from rich.text import Text
 
     height, width = report["input_size"]
+    reasons = {one["name"]: one["reason"] for one in report["skipped"]}
     shown = sum(layer["shown"] for layer in report["layers"])
-    hidden = len(report["layers"]) - shown + len(report["skipped"])
     table = Table(
-        title=f"{report['model']} at {height} × {width}: {shown} layers shown, {hidden} not",
+        title=f"{report['model']} at {height} × {width}: {shown} layers shown, {len(reasons)} not",
         box=None,
     )
     table.add_column("#", justify="right")
     for column in ("layer", "type", "output", "shown"):
         table.add_column(column, overflow="fold")
     for number, layer in enumerate(report["layers"], 1):
-        alias = f"no: returns the tensor of {layer['alias_of']}" if layer["alias_of"] else "no"
         table.add_row(
             str(number),
             Text(layer["name"]),
             layer["type"],
             " × ".join(map(str, layer["shape"])),
-            "yes" if layer["shown"] else Text(alias),
+            "yes" if layer["shown"] else Text(f"no: {reasons.pop(layer['name'])}"),
         )
-    for one in report["skipped"]:
-        table.add_row("", Text(one["name"]), one["type"], "", Text(f"no: {one['reason']}"))
+    for one in report["skipped"]:  # those without a map
+        if one["name"] in reasons:
+            table.add_row("", Text(one["name"]), one["type"], "", Text(f"no: {one['reason']}"))
     # Into a pipe or a file rich would write 80 columns and break long names.
     console = Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
     console.print(table)
