@@ -56,9 +56,8 @@ def check(model: nn.Module, x: Tensor, tolerance: float, layers: str = "all") ->
     expected = autograd_pairs(model, x)
     seen: list[str] = []
 
-    def visit(layer: Captured, target: int, A: Tensor, G: Tensor | None) -> None:
+    def visit(layer: Captured, target: int, A: Tensor, G: Tensor) -> None:
         activation, gradient = expected[layer.name]
-        assert G is not None
         assert gradient is not None
         assert relative_error(A, layer.spatial(activation)) <= tolerance, layer.name
         assert relative_error(G, layer.spatial(gradient)) <= tolerance, layer.name

@@ -46,8 +46,7 @@ def pairs(model: nn.Module, x: Tensor, **options: object) -> tuple[Capture, dict
     """The capture, and by layer name the pair that was visited."""
     seen: dict[Captured, tuple[Tensor, Tensor]] = {}
 
-    def visit(layer: Captured, target: int, A: Tensor, G: Tensor | None) -> None:
-        assert G is not None
+    def visit(layer: Captured, target: int, A: Tensor, G: Tensor) -> None:
         seen[layer] = (A.detach().clone(), G.detach().clone())
 
     found = capture(model, x, visit, **options)

@@ -76,7 +76,7 @@ class Visitor(Protocol):
     """Receives one layer's pair for one target, during the backward pass."""
 
     def __call__(
-        self, layer: Captured, target: int, activations: Tensor, gradients: Tensor | None
+        self, layer: Captured, target: int, activations: Tensor, gradients: Tensor, /
     ) -> None:
         """``activations`` and ``gradients`` are ``[B, C, h, w]``, valid during the call only."""
 
@@ -354,7 +354,7 @@ class _Pass:
             spatial = self.reshape
         else:
             return "layout unknown, pass reshape="
-        shape = tuple(spatial(output.detach()).shape)
+        shape = layout.shape(output) if layout else tuple(spatial(output.detach()).shape)
         if len(shape) != 4 or shape[0] != self.batch:
             raise ValueError(
                 f"reshape: expected ({self.batch}, C, h, w) from the {tuple(output.shape)} of a "
@@ -549,9 +549,9 @@ def _rooted(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _check_mode(model: nn.Module, allow_training: bool) -> None:
     if not allow_training:
-        names = [name for name, module in model.named_modules() if module.training]
-        if names:
-            where = f"its layer {names[0]!r}" if names[0] else "the model"
+        if any(module.training for module in model.modules()):
+            name = next(name for name, module in model.named_modules() if module.training)
+            where = f"its layer {name!r}" if name else "the model"
             raise ValueError(
                 f"model: {where} is in training mode, which makes maps depend on the batch and on "
                 "chance; call model.eval(), or pass allow_training=True"

@@ -15,8 +15,8 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 LayerSelection = str | nn.Module | Sequence[str | nn.Module]
 """``"leaf"``, ``"all"``, ``"conv"``, a name, a glob, a module, or several of those."""
 
-# In torchvision and timm; identities in eval mode, as dropout is.
-_STOCHASTIC_DEPTH = ("StochasticDepth", "DropPath")
+# Classes that libraries write themselves: identities, in eval mode at least.
+_IDENTITIES = ("Identity", "StochasticDepth", "DropPath")
 
 GROUPS = ("leaf", "all", "conv")
 
@@ -118,7 +118,7 @@ def repeats_input(module: nn.Module) -> str | None:
     """Why the module's map only repeats that of its input, if it does: it pads, or does nothing."""
     if type(module).__module__ == nn.ZeroPad2d.__module__:
         return "padding"
-    if isinstance(module, nn.Identity | _DropoutNd) or type(module).__name__ in _STOCHASTIC_DEPTH:
+    if isinstance(module, nn.Identity | _DropoutNd) or type(module).__name__ in _IDENTITIES:
         return "returns its input"
     return None
 

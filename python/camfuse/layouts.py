@@ -64,6 +64,12 @@ class Layout:
         return tensor if self.axes == "BCHW" else tensor.permute(0, 3, 1, 2)
 
 
+    def shape(self, tensor: Tensor) -> tuple[int, ...]:
+        """The shape ``(B, C, h, w)`` of :meth:`spatial`."""
+        batch, *rest = tensor.shape
+        return (batch, rest[0] if self.axes == "BCHW" else rest[-1], *self.grid)
+
+
 class LayoutTracker:
     """Follows the layout of tensors through one forward pass.
 

@@ -1,0 +1,156 @@
+"""From the pairs that a capture hands over, one by one, to a CamStack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from camfuse import ops
+from camfuse.capture import Capture, Captured
+from camfuse.methods import Method
+from camfuse.stack import CamStack, LayerInfo, Skipped, pack
+
+OnNonfinite = Literal["raise", "skip"]
+
+# Below this part of what its terms add up to without their signs, a map is rounding noise.
+_DEGENERATE = 1e-4
+
+
+class MapCollector:
+    """A visitor that reduces each pair to its small maps at once.
+
+    Args:
+        methods: The methods, all computed from the same pairs.
+        seed: For methods that draw at random.
+    """
+
+    def __init__(self, methods: Sequence[Method], seed: int) -> None:
+        self._methods, self._seed = methods, seed
+        # Methods without weights of their own share one native call, which reads the layer once.
+        shared = [one for one in methods if one.weights is None]
+        self._groups = ([shared] if shared else []) + [[one] for one in methods if one.weights]
+        self._rules = [_with_magnitudes(group) for group in self._groups]
+        # Where each method's map, and the sum of its terms' magnitudes, lie among all results.
+        places = [
+            (group[0].weights and group[0].name, rule)
+            for group, rules in zip(self._groups, self._rules, strict=True)
+            for rule in rules
+        ]
+        self._rows = [places.index((one.weights and one.name, one.rule)) for one in methods]
+        self._scale_rows = [
+            places.index((one.weights and one.name, ops.MAGNITUDE_OF[one.rule])) for one in methods
+        ]
+        # By layer and target: maps [Q, B, h, w] and ranges [Q, B, 2] of all Q rules.
+        self._found: dict[Captured, dict[int, tuple[Tensor, Tensor]]] = {}
+
+    def __call__(self, layer: Captured, target: int, A: Tensor, G: Tensor) -> None:
+        """Reduces ``A`` and ``G``, both ``[B, C, h, w]``, of one layer for one target."""
+        results = []
+        for group, rules in zip(self._groups, self._rules, strict=True):
+            weigh = group[0].weights
+            if weigh is None:
+                results.append(ops.layer_cam(A, G, rules))
+            else:
+                weights = weigh(layer.name, A, self._seed)
+                results.append(ops.layer_cam(A, None, rules, weights=weights))
+        if len(results) > 1:
+            maps, ranges = (torch.cat(column) for column in zip(*results, strict=True))
+        else:
+            maps, ranges = results[0]
+        self._found.setdefault(layer, {})[target] = maps, ranges
+
+    def stack(self, found: Capture, model: str, on_nonfinite: OnNonfinite) -> CamStack:
+        """All maps that were collected, one after another.
+
+        Raises:
+            FloatingPointError: If a map is not finite and ``on_nonfinite`` is ``"raise"``.
+            ValueError: If no layer is left.
+        """
+        targets = range(len(found.scores.values))
+        originals = [layer for layer in found.layers if layer.alias_of is None]
+        extents = self._extents(originals, targets)
+        finite = extents[:, self._rows].isfinite().flatten(1).all(1).tolist()
+        skipped = list(found.skipped)
+        for layer, extent, good in zip(originals, extents, finite, strict=True):
+            if not good:
+                bad = ~extent[self._rows].isfinite()
+                sample = int(bad.any(-1).flatten(0, 1).any(0).nonzero()[0])
+                reason = f"the map of sample {sample} is not finite"
+                if on_nonfinite == "raise":
+                    raise FloatingPointError(
+                        f"{layer.name}: {reason}; on_nonfinite='skip' leaves such layers out"
+                    )
+                skipped.append(Skipped(layer.name, layer.type, reason))
+        row_of = {layer: i for i, layer in enumerate(originals) if finite[i]}
+        if not row_of:
+            raise ValueError("layers: no map of the selected layers is finite")
+        flat, starts = pack([self._maps(layer, targets) for layer in row_of])
+        start_of = dict(zip(row_of, starts, strict=True))
+
+        layers = [layer for layer in found.layers if layer.original in row_of]
+        extents = extents[[row_of[layer.original] for layer in layers]]
+        ranges = extents[:, self._rows]
+        magnitudes = ranges.detach().abs().amax(-1)
+        noise = magnitudes < _DEGENERATE * extents[:, self._scale_rows, ..., 1].detach()
+        degenerate = noise.flatten(2).all(-1).tolist()
+        return CamStack(
+            layers=tuple(
+                LayerInfo(
+                    name=layer.name,
+                    type=layer.type,
+                    shape=layer.shape,
+                    index=i,
+                    alias_of=layer.alias_of.name if layer.alias_of else None,
+                    degenerate=tuple(
+                        one.name for one, bad in zip(self._methods, row, strict=True) if bad
+                    ),
+                    shown=layer.shown,
+                )
+                for i, (layer, row) in enumerate(zip(layers, degenerate, strict=True))
+            ),
+            flat=flat,
+            offsets=tuple(start_of[layer.original] for layer in layers),
+            ranges=ranges,
+            global_ranges=torch.stack([ranges[..., 0].amin(0), ranges[..., 1].amax(0)], dim=-1),
+            methods=tuple(one.name for one in self._methods),
+            targets=found.scores.indices,
+            scores=torch.stack(list(found.scores.values)),
+            probabilities=found.scores.probabilities,
+            input_size=found.input_size,
+            model=model,
+            skipped=tuple(skipped),
+            warnings=found.warnings,
+        )
+
+    def _extents(self, layers: Sequence[Captured], targets: range) -> Tensor:
+        """Ranges of all Q rules ``[L, Q, T, B, 2]``."""
+        per_layer = [
+            self._per_target(layer, targets, part=1)[0]
+            if len(targets) == 1
+            else torch.stack(self._per_target(layer, targets, part=1), 1)
+            for layer in layers
+        ]
+        extents = torch.stack(per_layer)
+        return extents[:, :, None] if len(targets) == 1 else extents
+
+    def _maps(self, layer: Captured, targets: range) -> Tensor:
+        """Maps of one layer ``[R, T, B, h, w]``, or flat."""
+        per_target = self._per_target(layer, targets, part=0)
+        if len(self._rows) == len(targets) == 1:
+            return per_target[0][self._rows[0]]
+        return torch.stack([maps[self._rows] for maps in per_target], 1)
+
+    def _per_target(self, layer: Captured, targets: range, part: int) -> list[Tensor]:
+        """One of maps and ranges for each target."""
+        results = self._found[layer]
+        some = next(iter(results.values()))[part]
+        # A target that does not depend on the layer has a gradient of zero, hence a map of zero.
+        return [results[t][part] if t in results else torch.zeros_like(some) for t in targets]
+
+
+def _with_magnitudes(methods: Sequence[Method]) -> list[ops.Rule]:
+    rules = [one.rule for one in methods]
+    return list(dict.fromkeys([*rules, *(ops.MAGNITUDE_OF[rule] for rule in rules)]))
