@@ -111,7 +111,7 @@ def render(
     relu: bool = True,
     title: str = "",
     background: int = 16,
-    chunk: int = 8,
+    chunk: int = 16,
 ) -> Frames:
     """Frames of every layer of ``stack``, in its order.
 
