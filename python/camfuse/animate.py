@@ -1,4 +1,4 @@
-"""The main job: from a model and a photograph to a layer-by-layer video of where the model looks."""
+"""The main job: from a model and a photograph to a layer-by-layer video of where it looks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
-from camfuse.explain import OnNonfinite, layer_cams
+from camfuse.collect import OnNonfinite
+from camfuse.explain import layer_cams
 from camfuse.images import ImageSource, Preprocessing, read_image
 from camfuse.layers import LayerSelection
 from camfuse.models import LoadedModel, load_model

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
+from camfuse.inputs import Inputs, call_arguments, first_image
 from camfuse.layers import LayerSelection, Selection, repeats_input, select_layers, unwrap
 from camfuse.layouts import Layout, LayoutTracker
 from camfuse.preserve import (
@@ -26,12 +27,10 @@ from camfuse.preserve import (
     eager,
     frozen_parameters,
     random_state,
+    release_spare_memory,
 )
 from camfuse.stack import Skipped
 from camfuse.targets import Scores, Target, resolve_targets
-
-Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
-"""What the model is called with: one tensor, positional arguments, or keyword arguments."""
 
 Reshape = Callable[[Tensor], Tensor]
 """From an output of unknown layout (and from its gradient) to ``[B, C, h, w]``."""
@@ -145,7 +144,10 @@ def capture(
                 model, inputs, visit, selection, target, reshape, memory, create_graph, attempt > 0
             )
             try:
-                return one_pass.run()
+                found = one_pass.run()
+                if one_pass.learning:
+                    release_spare_memory()
+                return found
             except _OverwrittenError:
                 continue
             except RuntimeError as error:
@@ -153,23 +155,6 @@ def capture(
                     raise
                 memory.detached_roots |= one_pass.object_roots
         raise RuntimeError("activations keep being overwritten differently in each pass")
-
-
-def first_image(inputs: Inputs) -> Tensor:
-    """The first four-axis tensor among the inputs, or else the first tensor with a batch axis.
-
-    Raises:
-        ValueError: If there is none, or its batch is empty.
-    """
-    values = [inputs] if isinstance(inputs, Tensor) else inputs
-    values = list(values.values() if isinstance(values, Mapping) else values)
-    tensors = [one for one in values if isinstance(one, Tensor) and one.ndim]
-    image = next((one for one in tensors if one.ndim == 4), tensors[0] if tensors else None)
-    if image is None:
-        raise ValueError("inputs: expected at least one tensor with a batch axis")
-    if image.shape[0] == 0:
-        raise ValueError(f"inputs: the batch is empty, got shape {tuple(image.shape)}")
-    return image
 
 
 class _OverwrittenError(Exception):
@@ -225,11 +210,7 @@ class _Pass:
         self.model, self.visit, self.selection, self.target = model, visit, selection, target
         self.reshape, self.memory, self.create_graph = reshape, memory, create_graph
         self.copy_all = copy_all
-        self.args, self.kwargs = _arguments(inputs, detach=not create_graph)
-        if create_graph and not _needs_graph(model, self.args, self.kwargs):
-            self.args, self.kwargs = _rooted(self.args), {
-                name: _rooted((value,))[0] for name, value in self.kwargs.items()
-            }
+        self.args, self.kwargs = call_arguments(model, inputs, create_graph=create_graph)
         image = first_image(inputs)
         self.batch = image.shape[0]
         self.device = image.device
@@ -246,6 +227,7 @@ class _Pass:
         self.calls: dict[nn.Module, int] = {}
         self.by_edge: dict[tuple[object, int, int], Captured] = {}
         self.recording = True
+        self.learning = False
         self.current_target = 0
         self.last_target = 0
 
@@ -336,7 +318,11 @@ class _Pass:
 
         But where the graph began at this module's output, it must begin again.
         """
-        if module in self.rooted_modules and isinstance(output, Tensor) and not output.requires_grad:
+        if (
+            module in self.rooted_modules
+            and isinstance(output, Tensor)
+            and not output.requires_grad
+        ):
             return output.detach().requires_grad_().clone()
         return None
 
@@ -383,7 +369,9 @@ class _Pass:
         record.version = output._version
         # What flows on from a root is its clone, so that only a twin could overwrite the root.
         record.learned = not rooted
-        copied = self.copy_all or self.memory.overwritten.get(record.name, record.learned)
+        known = self.memory.overwritten.get(record.name)
+        self.learning |= record.learned and known is None
+        copied = self.copy_all or (record.learned if known is None else known)
         record.activation = record.watched.clone() if copied else record.watched
         output.register_hook(self._on_gradient(record))
         self._know(record, output, flowing)
@@ -460,7 +448,9 @@ class _Pass:
 
     def _visit_attached(self, target: int, score: Tensor) -> None:
         records = [
-            one for one in self.layers if one.activation is not None and one.activation.requires_grad
+            one
+            for one in self.layers
+            if one.activation is not None and one.activation.requires_grad
         ]
         gradients = torch.autograd.grad(
             score.sum(),
@@ -514,37 +504,8 @@ def _edge(tensor: Tensor) -> tuple[object, int, int] | None:
     return edge.node, edge.output_nr, tensor._version
 
 
-def _arguments(inputs: Inputs, *, detach: bool) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    def prepare(value: Any) -> Any:
-        if not isinstance(value, Tensor):
-            return value
-        with torch.inference_mode(False):
-            value = value.clone() if value.is_inference() else value
-            return value.detach() if detach else value
-
-    if isinstance(inputs, Tensor):
-        return (prepare(inputs),), {}
-    if isinstance(inputs, Mapping):
-        return (), {name: prepare(value) for name, value in inputs.items()}
-    return tuple(prepare(value) for value in inputs), {}
-
-
-def _needs_graph(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether anything that the output depends on requires grad by itself."""
-    tensors = (*model.parameters(), *args, *kwargs.values())
-    return any(isinstance(one, Tensor) and one.requires_grad for one in tensors)
-
-
 def _detached(scores: Scores) -> Scores:
     return replace(scores, values=tuple(one.detach() for one in scores.values))
-
-
-def _rooted(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Floating tensors as leaves of a new graph, sharing their memory."""
-    return tuple(
-        one.detach().requires_grad_() if isinstance(one, Tensor) and one.is_floating_point() else one
-        for one in values
-    )
 
 
 def _check_mode(model: nn.Module, allow_training: bool) -> None:

@@ -8,8 +8,9 @@ from typing import get_args
 from torch import Tensor, nn
 
 from camfuse import ops
-from camfuse.capture import Captured, Inputs, Reshape, capture, first_image
+from camfuse.capture import Captured, Reshape, capture
 from camfuse.collect import MapCollector, OnNonfinite
+from camfuse.inputs import Inputs, first_image
 from camfuse.layers import LayerSelection, find_layer, unwrap
 from camfuse.methods import find_method
 from camfuse.stack import CamStack

@@ -63,7 +63,6 @@ class Layout:
             tensor = tensor[:, self.prefix :].unflatten(1, self.grid)
         return tensor if self.axes == "BCHW" else tensor.permute(0, 3, 1, 2)
 
-
     def shape(self, tensor: Tensor) -> tuple[int, ...]:
         """The shape ``(B, C, h, w)`` of :meth:`spatial`."""
         batch, *rest = tensor.shape

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 from collections.abc import Iterator
 
 import torch
@@ -82,3 +83,12 @@ class RootedTensors:
             if tensor.is_leaf:
                 tensor.requires_grad_(False)
         self._tensors.clear()
+
+
+def release_spare_memory() -> None:
+    """Hands memory that is free, but still held by the C library, back to the system.
+
+    A pass that copies every activation leaves holes behind that later passes would pile upon.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # not every C library has it
+        ctypes.CDLL(None).malloc_trim(0)

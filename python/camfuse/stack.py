@@ -141,7 +141,11 @@ class CamStack:
     def offset(self, layer: int, *, method: int = 0, target: int = 0, sample: int = 0) -> int:
         """Where one map ``h x w`` begins in ``flat``."""
         r, t, b = self.axes
-        for name, index, count in (("method", method, r), ("target", target, t), ("sample", sample, b)):
+        for name, index, count in (
+            ("method", method, r),
+            ("target", target, t),
+            ("sample", sample, b),
+        ):
             if not 0 <= index < count:
                 raise IndexError(f"{name}: expected 0..{count - 1}, got {index}")
         h, w = self.layers[layer].size

@@ -117,7 +117,8 @@ def _stack(header: dict[str, Any], tensors: dict[str, Tensor]) -> CamStack:
         input_size=(h, w),
         model=_text(header["model"]),
         skipped=tuple(
-            Skipped(_text(s["name"]), _text(s["type"]), _text(s["reason"])) for s in header["skipped"]
+            Skipped(_text(s["name"]), _text(s["type"]), _text(s["reason"]))
+            for s in header["skipped"]
         ),
         warnings=tuple(_text(warning) for warning in header["warnings"]),
         series=series,

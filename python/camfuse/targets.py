@@ -100,7 +100,9 @@ def box_score(label: int, box: Sequence[float], min_iou: float = 0.5) -> TargetF
 def _overlapping(detections: dict[str, Tensor], label: int, box: Tensor, min_iou: float) -> Tensor:
     boxes = detections["boxes"].detach()
     box = box.to(boxes)
-    sides = (torch.minimum(boxes[:, 2:], box[2:]) - torch.maximum(boxes[:, :2], box[:2])).clamp(min=0)
+    sides = (torch.minimum(boxes[:, 2:], box[2:]) - torch.maximum(boxes[:, :2], box[:2])).clamp(
+        min=0
+    )
     intersection = sides.prod(1)
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (box[2:] - box[:2]).prod()
     hits = (intersection / (areas - intersection) >= min_iou) & (detections["labels"] == label)
@@ -150,7 +152,7 @@ def _class_indices(target: Any, output: Tensor, batch: int) -> Tensor:
             f"{tuple(indices.shape)}"
         )
     classes = output.shape[1]
-    if batch and not (0 <= int(indices.min()) and int(indices.max()) < classes):
+    if batch and not (int(indices.min()) >= 0 and int(indices.max()) < classes):
         bad = next(int(i) for i in indices if not 0 <= int(i) < classes)
         raise ValueError(f"target: expected a class in 0..{classes - 1}, got {bad}")
     return indices.long()
