@@ -14,8 +14,8 @@ namespace camfuse::CAMFUSE_ISA {
 
 // --- The photograph, once per call -------------------------------------------------------------
 
-// One output plane of a conversion in 32-bit integers: the coefficients of a sum of `count` pixels
-// in 2^-23 / count, their dot product shifted down to 1/256.
+// One row of the conversion to YUV with coefficients in 2^-21 of a level, so that the sum of four
+// pixels fits 32 bits.
 struct FixedYuvRow {
   int32_t red, green, blue, offset;
 };
@@ -24,47 +24,85 @@ static inline int32_t nearest(double value) {
   return static_cast<int32_t>(value < 0 ? value - 0.5 : value + 0.5);
 }
 
-static inline FixedYuvRow fixed_row(const YuvRow& row, int32_t weight, int count) {
-  const double scale = weight / 256.0 * (1 << 23);
-  // 2^14 rounds the shift by 15, 128 << 15 the shift by 8 when pixels are finished.
-  return {nearest(row.red * scale / count), nearest(row.green * scale / count),
-          nearest(row.blue * scale / count), nearest(row.offset * scale) + (1 << 14) + (128 << 15)};
+static inline FixedYuvRow fixed_row(const YuvRow& row, double weight) {
+  const double scale = weight * (1 << 21);
+  return {nearest(row.red * scale), nearest(row.green * scale), nearest(row.blue * scale),
+          nearest(row.offset * scale)};
 }
 
-static inline uint16_t convert(const FixedYuvRow& row, int32_t red, int32_t green, int32_t blue) {
-  const int32_t sum = row.red * red + row.green * green + row.blue * blue + row.offset;
-  return static_cast<uint16_t>(sum >> 15);
+static inline int32_t convert(const FixedYuvRow& row, int32_t red, int32_t green, int32_t blue) {
+  return row.red * red + row.green * green + row.blue * blue + row.offset;
+}
+
+// Rounds a sum of 2^-shift levels to 1/256, with 128 of those added.
+template <int shift>
+static inline uint16_t weighted_sample(int32_t sum) {
+  return static_cast<uint16_t>(((sum + (1 << (shift - 9))) >> (shift - 8)) + 128);
+}
+
+template <int shift>
+static inline uint8_t plain_sample(int32_t sum) {
+  return static_cast<uint8_t>((sum + (1 << (shift - 1))) >> shift);
+}
+
+// Luma of one row [W], plain and weighted.
+inline void convert_luma(const uint8_t* __restrict rgb, int64_t width, const FixedYuvRow& whole,
+                         const FixedYuvRow& part, uint8_t* __restrict plain,
+                         uint16_t* __restrict weighted) {
+  for (int64_t x = 0; x < width; ++x) {
+    const int32_t red = rgb[3 * x], green = rgb[3 * x + 1], blue = rgb[3 * x + 2];
+    plain[x] = plain_sample<21>(convert(whole, red, green, blue));
+    weighted[x] = weighted_sample<21>(convert(part, red, green, blue));
+  }
+}
+
+// One chroma plane of two rows, [W/2], plain and weighted. `part` is a multiple of `whole` up to
+// rounding, but cheaper to apply anew than to divide.
+inline void convert_chroma(const uint8_t* __restrict upper, const uint8_t* __restrict lower,
+                           int64_t width, const FixedYuvRow& whole, const FixedYuvRow& part,
+                           uint8_t* __restrict plain, uint16_t* __restrict weighted) {
+  constexpr int64_t kBlock = 256;  // pixels, even
+  int32_t whole_sums[kBlock], part_sums[kBlock];
+  for (int64_t start = 0; start < width; start += kBlock) {
+    const int64_t count = width - start < kBlock ? width - start : kBlock;
+    const uint8_t* __restrict a = upper + 3 * start;
+    const uint8_t* __restrict b = lower + 3 * start;
+    for (int64_t x = 0; x < count; ++x) {
+      const int32_t red = a[3 * x] + b[3 * x], green = a[3 * x + 1] + b[3 * x + 1];
+      const int32_t blue = a[3 * x + 2] + b[3 * x + 2];
+      whole_sums[x] = convert(whole, red, green, blue) + whole.offset;
+      part_sums[x] = convert(part, red, green, blue) + part.offset;
+    }
+    for (int64_t x = 0; x < count / 2; ++x) {
+      plain[start / 2 + x] = plain_sample<23>(whole_sums[2 * x] + whole_sums[2 * x + 1]);
+      weighted[start / 2 + x] = weighted_sample<23>(part_sums[2 * x] + part_sums[2 * x + 1]);
+    }
+  }
 }
 
 // Rows [row_begin, row_end) of the photograph; both even for i420.
 inline void convert_source_rows(const SourceParams& p, int64_t row_begin, int64_t row_end) {
   const int64_t W = p.width;
-  const int32_t weight = p.weight;
   if (p.layout == PixelLayout::kRgb24) {
-    for (int64_t i = row_begin * W * 3; i < row_end * W * 3; ++i)
-      p.out[i] = static_cast<uint16_t>(p.source[i] * weight + 128);
+    const int64_t begin = row_begin * W * 3, count = (row_end - row_begin) * W * 3;
+    memcpy(p.plain + begin, p.source + begin, static_cast<size_t>(count));
+    const uint8_t* __restrict source = p.source + begin;
+    uint16_t* __restrict weighted = p.weighted + begin;
+    for (int64_t i = 0; i < count; ++i)
+      weighted[i] = static_cast<uint16_t>(source[i] * p.weight + 128);
     return;
   }
-  const FixedYuvRow luma = fixed_row(kLuma709, weight, 1);
-  const FixedYuvRow cb = fixed_row(kCb709, weight, 4), cr = fixed_row(kCr709, weight, 4);
-  for (int64_t i = row_begin * W; i < row_end * W; ++i) {
-    const uint8_t* rgb = p.source + i * 3;
-    p.out[i] = convert(luma, rgb[0], rgb[1], rgb[2]);
-  }
-  uint16_t* const u_plane = p.out + p.height * W;
-  uint16_t* const v_plane = u_plane + p.height / 2 * (W / 2);
+  const double weight = p.weight / 256.0;
+  const FixedYuvRow luma = fixed_row(kLuma709, 1), part_luma = fixed_row(kLuma709, weight);
+  const FixedYuvRow cb = fixed_row(kCb709, 1), part_cb = fixed_row(kCb709, weight);
+  const FixedYuvRow cr = fixed_row(kCr709, 1), part_cr = fixed_row(kCr709, weight);
   for (int64_t y = row_begin; y < row_end; y += 2) {
-    const uint8_t* upper = p.source + y * W * 3;
-    const uint8_t* lower = upper + W * 3;
-    uint16_t* u = u_plane + y / 2 * (W / 2);
-    uint16_t* v = v_plane + y / 2 * (W / 2);
-    for (int64_t x = 0; x < W / 2; ++x, upper += 6, lower += 6) {
-      const int32_t red = upper[0] + upper[3] + lower[0] + lower[3];
-      const int32_t green = upper[1] + upper[4] + lower[1] + lower[4];
-      const int32_t blue = upper[2] + upper[5] + lower[2] + lower[5];
-      u[x] = convert(cb, red, green, blue);
-      v[x] = convert(cr, red, green, blue);
-    }
+    const uint8_t* const upper = p.source + y * W * 3;
+    const uint8_t* const lower = upper + W * 3;
+    const int64_t u = p.height * W + y / 2 * (W / 2), v = u + p.height / 2 * (W / 2);
+    convert_luma(upper, 2 * W, luma, part_luma, p.plain + y * W, p.weighted + y * W);
+    convert_chroma(upper, lower, W, cb, part_cb, p.plain + u, p.weighted + u);
+    convert_chroma(upper, lower, W, cr, part_cr, p.plain + v, p.weighted + v);
   }
 }
 
@@ -138,13 +176,13 @@ class UpsampledMap {
 // The nearest of 256 levels; NaN fails the first comparison and becomes 0.
 template <typename T>
 inline void quantise(const T* __restrict values, int64_t count, const LevelRange& range,
-                     uint8_t* __restrict levels) {
+                     int32_t* __restrict levels) {
   const T low = static_cast<T>(range.low), scale = static_cast<T>(range.scale);
   for (int64_t x = 0; x < count; ++x) {
     T level = (values[x] - low) * scale + T(0.5);
     level = level > 0 ? level : 0;
     level = level < 255 ? level : 255;
-    levels[x] = static_cast<uint8_t>(static_cast<int32_t>(level));
+    levels[x] = static_cast<int32_t>(level);
   }
 }
 
@@ -154,11 +192,11 @@ static inline const LevelRange& range_of(const RenderParams& p, Panel kind, int6
 
 // --- rgb24 -------------------------------------------------------------------------------------
 
-// One row of one panel, [Wp, 3].
+// One row of one panel: levels [Wp], out [Wp, 3].
 inline void blend_rgb(const RenderParams& p, const RenderScratch& scratch, int64_t y,
                       uint8_t* __restrict out) {
   const int64_t W = p.panel_width;
-  const uint8_t* __restrict levels = scratch.levels;
+  const int32_t* __restrict levels = scratch.levels;
   uint16_t* __restrict colour = scratch.colour;
   // Each store of four lanes overwrites the spare lane of the one before.
   for (int64_t x = 0; x < W; ++x) memcpy(colour + 3 * x, p.rgb_table[levels[x]], 8);
@@ -207,28 +245,31 @@ inline void render_rgb(const RenderParams& p, const RenderScratch& scratch, int6
 
 // --- i420 --------------------------------------------------------------------------------------
 
-// Two rows of one panel: luma [2, Wp] with `stride` between rows, U and V [Wp/2].
+// Two rows of one panel: levels [2, Wp], luma [2, Wp] with `stride` between rows, U and V [Wp/2].
 inline void blend_i420(const RenderParams& p, const RenderScratch& scratch, int64_t y,
                        uint8_t* luma_out, int64_t stride, uint8_t* __restrict u_out,
                        uint8_t* __restrict v_out) {
   const int64_t W = p.panel_width;
   const int32_t* __restrict luma_table = p.luma_table;
   const uint32_t* __restrict chroma_table = p.chroma_table;
-  const uint8_t* __restrict upper = scratch.levels;
-  const uint8_t* __restrict lower = scratch.levels + W;
-  uint32_t* __restrict chroma = scratch.chroma;
+  const int32_t* __restrict levels = scratch.levels;
+  int32_t* __restrict looked_up = scratch.looked_up;
+  // Lookups stand alone and in 32 bits, so that they become gathers; ivdep: tables are not written.
   for (int64_t r = 0; r < 2; ++r) {
-    const uint8_t* __restrict levels = r == 0 ? upper : lower;
+#pragma GCC ivdep
+    for (int64_t x = 0; x < W; ++x) looked_up[x] = luma_table[levels[r * W + x]];
     const uint16_t* __restrict source = p.source + (y + r) * W;
     uint8_t* __restrict out = luma_out + r * stride;
-    for (int64_t x = 0; x < W; ++x)
-      out[x] = static_cast<uint8_t>((source[x] + luma_table[levels[x]]) >> 8);
+    for (int64_t x = 0; x < W; ++x) out[x] = static_cast<uint8_t>((source[x] + looked_up[x]) >> 8);
   }
-  for (int64_t x = 0; x < W; ++x) chroma[x] = chroma_table[upper[x]] + chroma_table[lower[x]];
+#pragma GCC ivdep
+  for (int64_t x = 0; x < W; ++x)
+    looked_up[x] = static_cast<int32_t>(chroma_table[levels[x]] + chroma_table[levels[W + x]]);
   const uint16_t* __restrict u_source = p.source + p.panel_height * W + y / 2 * (W / 2);
   const uint16_t* __restrict v_source = u_source + p.panel_height / 2 * (W / 2);
   for (int64_t x = 0; x < W / 2; ++x) {
-    const uint32_t sum = chroma[2 * x] + chroma[2 * x + 1];
+    const auto sum =
+        static_cast<uint32_t>(looked_up[2 * x]) + static_cast<uint32_t>(looked_up[2 * x + 1]);
     u_out[x] = static_cast<uint8_t>((u_source[x] + (sum >> 16)) >> 8);
     v_out[x] = static_cast<uint8_t>((v_source[x] + (sum & 0xffff)) >> 8);
   }

@@ -52,22 +52,23 @@ struct RenderParams {
 
 // Memory of one thread, T being the dtype of maps.
 struct RenderScratch {
-  void* row;         // T [max w + 1]
-  void* values;      // T [2, Wp]
-  void* weights;     // T [Wp]
-  int32_t* indices;  // [Wp]
-  uint8_t* levels;   // [2, Wp]
-  uint16_t* colour;  // [Wp, 3] + 1
-  uint32_t* chroma;  // [Wp]
+  void* row;           // T [max w + 1]
+  void* values;        // T [2, Wp]
+  void* weights;       // T [Wp]
+  int32_t* indices;    // [Wp]
+  int32_t* levels;     // [2, Wp]
+  int32_t* looked_up;  // [Wp]
+  uint16_t* colour;    // [Wp, 3] + 1
 };
 
-// How to convert the photograph: out = weight * pixel, in 1/256, plus rounding (0 or 128).
+// How to convert the photograph. Both outputs are laid out as RenderParams::source.
 struct SourceParams {
   const uint8_t* source;  // [Hp, Wp, 3]
   int64_t height, width;
   PixelLayout layout;
-  int32_t weight;  // 0..256
-  uint16_t* out;   // as RenderParams::source
+  int32_t weight;      // 0..256
+  uint8_t* plain;      // the photograph, rounded
+  uint16_t* weighted;  // weight * photograph, in 1/256, plus 128
 };
 
 }  // namespace camfuse
