@@ -230,12 +230,13 @@ std::vector<uint8_t> still_frame(const uint8_t* photograph, const Layout& layout
 // The scratch memory of one thread.
 template <typename T>
 struct Scratch {
-  std::vector<T> row, values, weights;
+  std::vector<T> row, wide_rows, values, weights;
   std::vector<int32_t> indices, levels, looked_up;
   std::vector<uint16_t> colour;
 
   Scratch(size_t map_width, size_t panel_width)
       : row(map_width + 1),
+        wide_rows(2 * panel_width),
         values(2 * panel_width),
         weights(panel_width),
         indices(panel_width),
@@ -244,8 +245,8 @@ struct Scratch {
         colour(3 * panel_width + 1) {}
 
   RenderScratch pointers() {
-    return {row.data(),    values.data(),    weights.data(), indices.data(),
-            levels.data(), looked_up.data(), colour.data()};
+    return {row.data(),     wide_rows.data(), values.data(),    weights.data(),
+            indices.data(), levels.data(),    looked_up.data(), colour.data()};
   }
 };
 

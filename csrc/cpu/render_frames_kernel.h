@@ -14,8 +14,7 @@ namespace camfuse::CAMFUSE_ISA {
 
 // --- The photograph, once per call -------------------------------------------------------------
 
-// One row of the conversion to YUV with coefficients in 2^-21 of a level, so that the sum of four
-// pixels fits 32 bits.
+// One row of the conversion to YUV, in 2^-21 of a level: the sum of four pixels fits 32 bits.
 struct FixedYuvRow {
   int32_t red, green, blue, offset;
 };
@@ -24,58 +23,49 @@ static inline int32_t nearest(double value) {
   return static_cast<int32_t>(value < 0 ? value - 0.5 : value + 0.5);
 }
 
-static inline FixedYuvRow fixed_row(const YuvRow& row, double weight) {
-  const double scale = weight * (1 << 21);
-  return {nearest(row.red * scale), nearest(row.green * scale), nearest(row.blue * scale),
-          nearest(row.offset * scale)};
+static inline FixedYuvRow fixed_row(const YuvRow& row) {
+  constexpr double kScale = 1 << 21;
+  return {nearest(row.red * kScale), nearest(row.green * kScale), nearest(row.blue * kScale),
+          nearest(row.offset * kScale)};
 }
 
 static inline int32_t convert(const FixedYuvRow& row, int32_t red, int32_t green, int32_t blue) {
   return row.red * red + row.green * green + row.blue * blue + row.offset;
 }
 
-// Rounds a sum of 2^-shift levels to 1/256, with 128 of those added.
-template <int shift>
-static inline uint16_t weighted_sample(int32_t sum) {
-  return static_cast<uint16_t>(((sum + (1 << (shift - 9))) >> (shift - 8)) + 128);
+// Writes one sample, given in 1/256 of a level: rounded, and weighted as SourceParams says.
+static inline void write_sample(int32_t sample, int32_t weight, uint8_t* plain,
+                                uint16_t* weighted) {
+  *plain = static_cast<uint8_t>((sample + 128) >> 8);
+  *weighted = static_cast<uint16_t>(((sample * weight + 128) >> 8) + 128);
 }
 
-template <int shift>
-static inline uint8_t plain_sample(int32_t sum) {
-  return static_cast<uint8_t>((sum + (1 << (shift - 1))) >> shift);
-}
-
-// Luma of one row [W], plain and weighted.
-inline void convert_luma(const uint8_t* __restrict rgb, int64_t width, const FixedYuvRow& whole,
-                         const FixedYuvRow& part, uint8_t* __restrict plain,
-                         uint16_t* __restrict weighted) {
-  for (int64_t x = 0; x < width; ++x) {
-    const int32_t red = rgb[3 * x], green = rgb[3 * x + 1], blue = rgb[3 * x + 2];
-    plain[x] = plain_sample<21>(convert(whole, red, green, blue));
-    weighted[x] = weighted_sample<21>(convert(part, red, green, blue));
+// Luma of pixels [count, 3].
+inline void convert_luma(const uint8_t* __restrict rgb, int64_t count, const FixedYuvRow& row,
+                         int32_t weight, uint8_t* __restrict plain, uint16_t* __restrict weighted) {
+  for (int64_t x = 0; x < count; ++x) {
+    const int32_t sum = convert(row, rgb[3 * x], rgb[3 * x + 1], rgb[3 * x + 2]);
+    write_sample((sum + (1 << 12)) >> 13, weight, plain + x, weighted + x);
   }
 }
 
-// One chroma plane of two rows, [W/2], plain and weighted. `part` is a multiple of `whole` up to
-// rounding, but cheaper to apply anew than to divide.
+// One chroma plane of two rows of pixels [width, 3]: [width / 2].
 inline void convert_chroma(const uint8_t* __restrict upper, const uint8_t* __restrict lower,
-                           int64_t width, const FixedYuvRow& whole, const FixedYuvRow& part,
+                           int64_t width, const FixedYuvRow& row, int32_t weight,
                            uint8_t* __restrict plain, uint16_t* __restrict weighted) {
   constexpr int64_t kBlock = 256;  // pixels, even
-  int32_t whole_sums[kBlock], part_sums[kBlock];
+  int32_t sums[kBlock];            // of both rows
   for (int64_t start = 0; start < width; start += kBlock) {
     const int64_t count = width - start < kBlock ? width - start : kBlock;
     const uint8_t* __restrict a = upper + 3 * start;
     const uint8_t* __restrict b = lower + 3 * start;
-    for (int64_t x = 0; x < count; ++x) {
-      const int32_t red = a[3 * x] + b[3 * x], green = a[3 * x + 1] + b[3 * x + 1];
-      const int32_t blue = a[3 * x + 2] + b[3 * x + 2];
-      whole_sums[x] = convert(whole, red, green, blue) + whole.offset;
-      part_sums[x] = convert(part, red, green, blue) + part.offset;
-    }
+    for (int64_t x = 0; x < count; ++x)
+      sums[x] = row.offset + convert(row, a[3 * x] + b[3 * x], a[3 * x + 1] + b[3 * x + 1],
+                                     a[3 * x + 2] + b[3 * x + 2]);
     for (int64_t x = 0; x < count / 2; ++x) {
-      plain[start / 2 + x] = plain_sample<23>(whole_sums[2 * x] + whole_sums[2 * x + 1]);
-      weighted[start / 2 + x] = weighted_sample<23>(part_sums[2 * x] + part_sums[2 * x + 1]);
+      const int32_t sum = sums[2 * x] + sums[2 * x + 1];
+      const int64_t i = start / 2 + x;
+      write_sample((sum + (1 << 14)) >> 15, weight, plain + i, weighted + i);
     }
   }
 }
@@ -83,26 +73,24 @@ inline void convert_chroma(const uint8_t* __restrict upper, const uint8_t* __res
 // Rows [row_begin, row_end) of the photograph; both even for i420.
 inline void convert_source_rows(const SourceParams& p, int64_t row_begin, int64_t row_end) {
   const int64_t W = p.width;
+  const int32_t weight = p.weight;
   if (p.layout == PixelLayout::kRgb24) {
     const int64_t begin = row_begin * W * 3, count = (row_end - row_begin) * W * 3;
     memcpy(p.plain + begin, p.source + begin, static_cast<size_t>(count));
     const uint8_t* __restrict source = p.source + begin;
     uint16_t* __restrict weighted = p.weighted + begin;
     for (int64_t i = 0; i < count; ++i)
-      weighted[i] = static_cast<uint16_t>(source[i] * p.weight + 128);
+      weighted[i] = static_cast<uint16_t>(source[i] * weight + 128);
     return;
   }
-  const double weight = p.weight / 256.0;
-  const FixedYuvRow luma = fixed_row(kLuma709, 1), part_luma = fixed_row(kLuma709, weight);
-  const FixedYuvRow cb = fixed_row(kCb709, 1), part_cb = fixed_row(kCb709, weight);
-  const FixedYuvRow cr = fixed_row(kCr709, 1), part_cr = fixed_row(kCr709, weight);
+  const FixedYuvRow luma = fixed_row(kLuma709), cb = fixed_row(kCb709), cr = fixed_row(kCr709);
   for (int64_t y = row_begin; y < row_end; y += 2) {
     const uint8_t* const upper = p.source + y * W * 3;
     const uint8_t* const lower = upper + W * 3;
     const int64_t u = p.height * W + y / 2 * (W / 2), v = u + p.height / 2 * (W / 2);
-    convert_luma(upper, 2 * W, luma, part_luma, p.plain + y * W, p.weighted + y * W);
-    convert_chroma(upper, lower, W, cb, part_cb, p.plain + u, p.weighted + u);
-    convert_chroma(upper, lower, W, cr, part_cr, p.plain + v, p.weighted + v);
+    convert_luma(upper, 2 * W, luma, weight, p.plain + y * W, p.weighted + y * W);
+    convert_chroma(upper, lower, W, cb, weight, p.plain + u, p.weighted + u);
+    convert_chroma(upper, lower, W, cr, weight, p.plain + v, p.weighted + v);
   }
 }
 
@@ -120,7 +108,8 @@ static inline int64_t locate(int64_t out, int64_t in_size, int64_t out_size, dou
   return index;
 }
 
-// The map of one frame, ready to be upsampled row by row.
+// The map of one frame, upsampled to the panel row by row. Rows of the map are widened first and
+// kept: most rows of a panel lie between the same two.
 template <typename T>
 class UpsampledMap {
  public:
@@ -133,7 +122,8 @@ class UpsampledMap {
         floor_(p.relu ? T(0) : -static_cast<T>(__builtin_inf())),
         row_(static_cast<T*>(scratch.row)),
         weights_(static_cast<T*>(scratch.weights)),
-        indices_(scratch.indices) {
+        indices_(scratch.indices),
+        wide_{static_cast<T*>(scratch.wide_rows), static_cast<T*>(scratch.wide_rows) + W_} {
     for (int64_t x = 0; x < W_; ++x) {
       double weight;
       indices_[x] = static_cast<int32_t>(locate(x, w_, W_, &weight));
@@ -141,36 +131,44 @@ class UpsampledMap {
     }
   }
 
-  // Row y of the panel, [Wp]: rectified, then interpolated down and across. NaN stays NaN.
-  void row(int64_t y, T* __restrict values) const {
+  // Row y of the panel, [Wp]. A pixel is NaN if one of the four values around it is not finite.
+  void row(int64_t y, T* __restrict values) {
     double exact_weight;
     const int64_t index = locate(y, h_, H_, &exact_weight);
     const T weight = static_cast<T>(exact_weight);
-    const T* __restrict upper = map_ + index * w_;
-    const T* __restrict lower = index + 1 < h_ ? upper + w_ : upper;
+    const T* __restrict upper = wide_row(index);
+    const T* __restrict lower = wide_row(index + 1 < h_ ? index + 1 : index);
+    for (int64_t x = 0; x < W_; ++x) values[x] = upper[x] + weight * (lower[x] - upper[x]);
+  }
+
+ private:
+  // Row y of the map, rectified and widened to [Wp]. Neighbours never share a place.
+  const T* wide_row(int64_t y) {
+    T* __restrict wide = wide_[y % 2];
+    if (held_[y % 2] == y) return wide;
+    held_[y % 2] = y;
+    const T* __restrict in = map_ + y * w_;
     T* __restrict row = row_;
     const T floor = floor_;
-    for (int64_t x = 0; x < w_; ++x) {
-      const T a = upper[x] < floor ? floor : upper[x];
-      const T b = lower[x] < floor ? floor : lower[x];
-      row[x] = a + weight * (b - a);
-    }
+    for (int64_t x = 0; x < w_; ++x) row[x] = in[x] < floor ? floor : in[x];  // NaN stays NaN
     row[w_] = row[w_ - 1];
     const int32_t* __restrict indices = indices_;
     const T* __restrict weights = weights_;
     for (int64_t x = 0; x < W_; ++x) {
       const int32_t i = indices[x];
-      values[x] = row[i] + weights[x] * (row[i + 1] - row[i]);
+      wide[x] = row[i] + weights[x] * (row[i + 1] - row[i]);
     }
+    return wide;
   }
 
- private:
   const T* map_;  // [h, w]
   int64_t h_, w_, H_, W_;
   T floor_;
-  T* row_;            // [w + 1], the last one repeated
-  T* weights_;        // [Wp]
-  int32_t* indices_;  // [Wp]
+  T* row_;                      // [w + 1], the last value repeated
+  T* weights_;                  // [Wp]
+  int32_t* indices_;            // [Wp]
+  T* wide_[2];                  // [Wp] each
+  int64_t held_[2] = {-1, -1};  // rows of the map in wide_
 };
 
 // The nearest of 256 levels; NaN fails the first comparison and becomes 0.
@@ -223,7 +221,7 @@ static inline const uint8_t* text_row(const RenderParams& p, int64_t frame, int6
 template <typename T>
 inline void render_rgb(const RenderParams& p, const RenderScratch& scratch, int64_t frame,
                        int64_t row_begin, int64_t row_end) {
-  const UpsampledMap<T> map(p, scratch, frame);
+  UpsampledMap<T> map(p, scratch, frame);
   T* const values = static_cast<T*>(scratch.values);
   uint8_t* const out = p.out + frame * p.frame_bytes;
   const int64_t stride = p.width * 3;
@@ -299,7 +297,7 @@ inline void draw_text_chroma(const uint8_t* __restrict upper, const uint8_t* __r
 template <typename T>
 inline void render_i420(const RenderParams& p, const RenderScratch& scratch, int64_t frame,
                         int64_t row_begin, int64_t row_end) {
-  const UpsampledMap<T> map(p, scratch, frame);
+  UpsampledMap<T> map(p, scratch, frame);
   T* const values = static_cast<T*>(scratch.values);
   const int64_t W = p.width, Wp = p.panel_width, half = W / 2;
   uint8_t* const out = p.out + frame * p.frame_bytes;

@@ -21,7 +21,7 @@ struct LevelRange {
 // A blended pixel is (256 - weight) / 256 * photograph + weight / 256 * colour, weight in 0..256.
 // Both terms are tabulated in 1/256 of a level, the photograph's with 128 added, so that a pixel is
 // one lookup, one addition and one shift, and rounds to nearest. In RGB this is exact. For i420 the
-// terms are converted to YUV first (Note: [RGB to YUV]); each is off by at most 1/512 of a level.
+// terms are converted to YUV first (Note: [RGB to YUV]), each to within 1/256 of a level.
 struct RenderParams {
   // Inputs
   const void* maps;                // [S], float or double
@@ -53,6 +53,7 @@ struct RenderParams {
 // Memory of one thread, T being the dtype of maps.
 struct RenderScratch {
   void* row;           // T [max w + 1]
+  void* wide_rows;     // T [2, Wp]
   void* values;        // T [2, Wp]
   void* weights;       // T [Wp]
   int32_t* indices;    // [Wp]
