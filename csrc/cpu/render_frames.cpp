@@ -138,7 +138,7 @@ LevelRange level_range(const T* range, bool relu) {
   }
   const double scale = 255 / (high - low);
   const bool usable = high > low && scale <= static_cast<double>(std::numeric_limits<T>::max());
-  return usable ? LevelRange{low, scale} : LevelRange{0, 0};
+  return usable ? LevelRange{low, scale, 255} : LevelRange{0, 0, 0};
 }
 
 // Of `count` ranges [count, 2], f32 or f64.
@@ -155,24 +155,24 @@ std::vector<LevelRange> level_ranges(const Tensor& ranges, int64_t count, bool r
 // The 256 colours times weight / 256. See Note: [Blending in fixed point].
 struct ColourTables {
   uint16_t rgb[256][4];
-  int32_t luma[256];
-  uint32_t chroma[256];
+  uint32_t yuv[256];
+  int32_t yuv_shift = 4;
 
   ColourTables(const uint8_t* colours, int32_t weight) {
+    while (yuv_shift > 0 && weight << (5 - yuv_shift) <= 256) --yuv_shift;
+    const double luma_unit = std::exp2(yuv_shift - 8), chroma_unit = std::exp2(yuv_shift - 6);
     for (int i = 0; i < 256; ++i) {
       const uint8_t* c = colours + 3 * i;
       for (int channel = 0; channel < 3; ++channel)
         rgb[i][channel] = static_cast<uint16_t>(c[channel] * weight);
       rgb[i][3] = 0;
-      luma[i] = static_cast<int32_t>(weighted(kLuma709, c, weight, 1.0));
-      chroma[i] = weighted(kCb709, c, weight, 0.25) << 16 | weighted(kCr709, c, weight, 0.25);
+      const auto in_units = [&](const YuvRow& row, double unit) {
+        const double level = row.red * c[0] + row.green * c[1] + row.blue * c[2] + row.offset;
+        return static_cast<uint32_t>(std::lround(level * weight / 256 / unit));
+      };
+      yuv[i] = in_units(kLuma709, luma_unit) << 20 | in_units(kCb709, chroma_unit) << 10 |
+               in_units(kCr709, chroma_unit);
     }
-  }
-
- private:
-  static uint32_t weighted(const YuvRow& row, const uint8_t* c, int32_t weight, double unit) {
-    const double level = row.red * c[0] + row.green * c[1] + row.blue * c[2] + row.offset;
-    return static_cast<uint32_t>(std::lround(level * weight * unit));
   }
 };
 
@@ -187,7 +187,7 @@ struct Photograph {
     plain = std::make_unique_for_overwrite<uint8_t[]>(static_cast<size_t>(samples));
     weighted = std::make_unique_for_overwrite<uint16_t[]>(static_cast<size_t>(samples));
     const SourceParams params{source, Hp, Wp, layout.pixels, weight, plain.get(), weighted.get()};
-    torch::stable::parallel_for(0, (Hp + 1) / 2, 32, [&](int64_t begin, int64_t end) {
+    torch::stable::parallel_for(0, (Hp + 1) / 2, 256, [&](int64_t begin, int64_t end) {
       CAMFUSE_DISPATCH_ISA(convert_source, params, 2 * begin, std::min(2 * end, Hp));
     });
   }
@@ -230,23 +230,23 @@ std::vector<uint8_t> still_frame(const uint8_t* photograph, const Layout& layout
 // The scratch memory of one thread.
 template <typename T>
 struct Scratch {
-  std::vector<T> row, wide_rows, values, weights;
-  std::vector<int32_t> indices, levels, looked_up;
+  std::vector<T> row, wide_rows, weights;
+  std::vector<int32_t> indices, levels;
+  std::vector<uint32_t> yuv;
   std::vector<uint16_t> colour;
 
   Scratch(size_t map_width, size_t panel_width)
       : row(map_width + 1),
-        wide_rows(2 * panel_width),
-        values(2 * panel_width),
+        wide_rows(kWideRows * panel_width),
         weights(panel_width),
         indices(panel_width),
         levels(2 * panel_width),
-        looked_up(panel_width),
+        yuv(2 * panel_width),
         colour(3 * panel_width + 1) {}
 
   RenderScratch pointers() {
-    return {row.data(),     wide_rows.data(), values.data(),    weights.data(),
-            indices.data(), levels.data(),    looked_up.data(), colour.data()};
+    return {row.data(),    wide_rows.data(), weights.data(), indices.data(),
+            levels.data(), yuv.data(),       colour.data()};
   }
 };
 
@@ -322,8 +322,8 @@ Tensor render_frames(const Tensor& maps, Ints offsets, Ints sizes, const Tensor&
   params.frame_bytes = layout.frame_bytes();
   params.source = photograph.weighted.get();
   params.rgb_table = tables.rgb;
-  params.luma_table = tables.luma;
-  params.chroma_table = tables.chroma;
+  params.yuv_table = tables.yuv;
+  params.yuv_shift = tables.yuv_shift;
   params.out = static_cast<uint8_t*>(out.mutable_data_ptr());
 
   if (maps.scalar_type() == ScalarType::Float) {

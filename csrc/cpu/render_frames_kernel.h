@@ -49,24 +49,33 @@ inline void convert_luma(const uint8_t* __restrict rgb, int64_t count, const Fix
   }
 }
 
-// One chroma plane of two rows of pixels [width, 3]: [width / 2].
-inline void convert_chroma(const uint8_t* __restrict upper, const uint8_t* __restrict lower,
-                           int64_t width, const FixedYuvRow& row, int32_t weight,
-                           uint8_t* __restrict plain, uint16_t* __restrict weighted) {
-  constexpr int64_t kBlock = 256;  // pixels, even
-  int32_t sums[kBlock];            // of both rows
-  for (int64_t start = 0; start < width; start += kBlock) {
-    const int64_t count = width - start < kBlock ? width - start : kBlock;
+// Chroma of 2 x 2 pixels from the sums of two, [count].
+inline void average_pairs(const int32_t* __restrict sums, int64_t count, int32_t weight,
+                          uint8_t* __restrict plain, uint16_t* __restrict weighted) {
+  for (int64_t x = 0; x < count / 2; ++x) {
+    const int32_t sum = sums[2 * x] + sums[2 * x + 1];
+    write_sample((sum + (1 << 14)) >> 15, weight, plain + x, weighted + x);
+  }
+}
+
+// Chroma of two rows of pixels [width, 3]: U at `u` and V at `v` of both outputs, [width / 2] each.
+inline void convert_chroma(const SourceParams& p, const uint8_t* __restrict upper,
+                           const uint8_t* __restrict lower, int64_t u, int64_t v) {
+  const FixedYuvRow cb = fixed_row(kCb709), cr = fixed_row(kCr709);
+  constexpr int64_t kBlock = 256;          // pixels, even
+  int32_t u_sums[kBlock], v_sums[kBlock];  // of both rows
+  for (int64_t start = 0; start < p.width; start += kBlock) {
+    const int64_t count = p.width - start < kBlock ? p.width - start : kBlock;
     const uint8_t* __restrict a = upper + 3 * start;
     const uint8_t* __restrict b = lower + 3 * start;
-    for (int64_t x = 0; x < count; ++x)
-      sums[x] = row.offset + convert(row, a[3 * x] + b[3 * x], a[3 * x + 1] + b[3 * x + 1],
-                                     a[3 * x + 2] + b[3 * x + 2]);
-    for (int64_t x = 0; x < count / 2; ++x) {
-      const int32_t sum = sums[2 * x] + sums[2 * x + 1];
-      const int64_t i = start / 2 + x;
-      write_sample((sum + (1 << 14)) >> 15, weight, plain + i, weighted + i);
+    for (int64_t x = 0; x < count; ++x) {
+      const int32_t red = a[3 * x] + b[3 * x], green = a[3 * x + 1] + b[3 * x + 1];
+      const int32_t blue = a[3 * x + 2] + b[3 * x + 2];
+      u_sums[x] = convert(cb, red, green, blue) + cb.offset;
+      v_sums[x] = convert(cr, red, green, blue) + cr.offset;
     }
+    average_pairs(u_sums, count, p.weight, p.plain + u + start / 2, p.weighted + u + start / 2);
+    average_pairs(v_sums, count, p.weight, p.plain + v + start / 2, p.weighted + v + start / 2);
   }
 }
 
@@ -83,14 +92,13 @@ inline void convert_source_rows(const SourceParams& p, int64_t row_begin, int64_
       weighted[i] = static_cast<uint16_t>(source[i] * weight + 128);
     return;
   }
-  const FixedYuvRow luma = fixed_row(kLuma709), cb = fixed_row(kCb709), cr = fixed_row(kCr709);
+  const FixedYuvRow luma = fixed_row(kLuma709);
   for (int64_t y = row_begin; y < row_end; y += 2) {
     const uint8_t* const upper = p.source + y * W * 3;
     const uint8_t* const lower = upper + W * 3;
     const int64_t u = p.height * W + y / 2 * (W / 2), v = u + p.height / 2 * (W / 2);
     convert_luma(upper, 2 * W, luma, weight, p.plain + y * W, p.weighted + y * W);
-    convert_chroma(upper, lower, W, cb, weight, p.plain + u, p.weighted + u);
-    convert_chroma(upper, lower, W, cr, weight, p.plain + v, p.weighted + v);
+    convert_chroma(p, upper, lower, u, v);
   }
 }
 
@@ -123,7 +131,7 @@ class UpsampledMap {
         row_(static_cast<T*>(scratch.row)),
         weights_(static_cast<T*>(scratch.weights)),
         indices_(scratch.indices),
-        wide_{static_cast<T*>(scratch.wide_rows), static_cast<T*>(scratch.wide_rows) + W_} {
+        wide_rows_(static_cast<T*>(scratch.wide_rows)) {
     for (int64_t x = 0; x < W_; ++x) {
       double weight;
       indices_[x] = static_cast<int32_t>(locate(x, w_, W_, &weight));
@@ -131,22 +139,32 @@ class UpsampledMap {
     }
   }
 
-  // Row y of the panel, [Wp]. A pixel is NaN if one of the four values around it is not finite.
-  void row(int64_t y, T* __restrict values) {
+  // The nearest of 256 levels on row y of the panel, [Wp]. A pixel is NaN if one of the four values
+  // around it is not finite; NaN fails the first comparison and becomes 0.
+  void levels(int64_t y, const LevelRange& range, int32_t* __restrict levels) {
     double exact_weight;
     const int64_t index = locate(y, h_, H_, &exact_weight);
     const T weight = static_cast<T>(exact_weight);
+    const T low = static_cast<T>(range.low), scale = static_cast<T>(range.scale);
+    const T top = static_cast<T>(range.top);
     const T* __restrict upper = wide_row(index);
     const T* __restrict lower = wide_row(index + 1 < h_ ? index + 1 : index);
-    for (int64_t x = 0; x < W_; ++x) values[x] = upper[x] + weight * (lower[x] - upper[x]);
+    for (int64_t x = 0; x < W_; ++x) {
+      const T value = upper[x] + weight * (lower[x] - upper[x]);
+      T level = (value - low) * scale + T(0.5);
+      level = level > 0 ? level : 0;
+      level = level < top ? level : top;
+      levels[x] = static_cast<int32_t>(level);
+    }
   }
 
  private:
-  // Row y of the map, rectified and widened to [Wp]. Neighbours never share a place.
+  // Row y of the map, rectified and widened to [Wp].
   const T* wide_row(int64_t y) {
-    T* __restrict wide = wide_[y % 2];
-    if (held_[y % 2] == y) return wide;
-    held_[y % 2] = y;
+    const int64_t place = y % kWideRows;
+    T* __restrict wide = wide_rows_ + place * W_;
+    if (held_[place] == y) return wide;
+    held_[place] = y;
     const T* __restrict in = map_ + y * w_;
     T* __restrict row = row_;
     const T floor = floor_;
@@ -164,25 +182,12 @@ class UpsampledMap {
   const T* map_;  // [h, w]
   int64_t h_, w_, H_, W_;
   T floor_;
-  T* row_;                      // [w + 1], the last value repeated
-  T* weights_;                  // [Wp]
-  int32_t* indices_;            // [Wp]
-  T* wide_[2];                  // [Wp] each
-  int64_t held_[2] = {-1, -1};  // rows of the map in wide_
+  T* row_;                                      // [w + 1], the last value repeated
+  T* weights_;                                  // [Wp]
+  int32_t* indices_;                            // [Wp]
+  T* wide_rows_;                                // [kWideRows, Wp]
+  int64_t held_[kWideRows] = {-1, -1, -1, -1};  // rows of the map in wide_rows_
 };
-
-// The nearest of 256 levels; NaN fails the first comparison and becomes 0.
-template <typename T>
-inline void quantise(const T* __restrict values, int64_t count, const LevelRange& range,
-                     int32_t* __restrict levels) {
-  const T low = static_cast<T>(range.low), scale = static_cast<T>(range.scale);
-  for (int64_t x = 0; x < count; ++x) {
-    T level = (values[x] - low) * scale + T(0.5);
-    level = level > 0 ? level : 0;
-    level = level < 255 ? level : 255;
-    levels[x] = static_cast<int32_t>(level);
-  }
-}
 
 static inline const LevelRange& range_of(const RenderParams& p, Panel kind, int64_t frame) {
   return kind == Panel::kLayer ? p.layer_ranges[frame] : p.global_range;
@@ -222,19 +227,15 @@ template <typename T>
 inline void render_rgb(const RenderParams& p, const RenderScratch& scratch, int64_t frame,
                        int64_t row_begin, int64_t row_end) {
   UpsampledMap<T> map(p, scratch, frame);
-  T* const values = static_cast<T*>(scratch.values);
   uint8_t* const out = p.out + frame * p.frame_bytes;
   const int64_t stride = p.width * 3;
   for (int64_t y = row_begin; y < row_end; ++y) {
     memcpy(out + y * stride, p.still + y * stride, static_cast<size_t>(stride));
-    int64_t upsampled = -1;  // the panel row that `values` holds
     for (int64_t i = 0; i < p.panel_count; ++i) {
       const RenderPanel& panel = p.panels[i];
       const int64_t row = y - panel.top;
       if (row < 0 || row >= p.panel_height) continue;
-      if (row != upsampled) map.row(row, values);
-      upsampled = row;
-      quantise(values, p.panel_width, range_of(p, panel.kind, frame), scratch.levels);
+      map.levels(row, range_of(p, panel.kind, frame), scratch.levels);
       blend_rgb(p, scratch, row, out + y * stride + panel.left * 3);
     }
     if (const uint8_t* text = text_row(p, frame, y)) draw_text_rgb(text, p.width, out + y * stride);
@@ -248,28 +249,31 @@ inline void blend_i420(const RenderParams& p, const RenderScratch& scratch, int6
                        uint8_t* luma_out, int64_t stride, uint8_t* __restrict u_out,
                        uint8_t* __restrict v_out) {
   const int64_t W = p.panel_width;
-  const int32_t* __restrict luma_table = p.luma_table;
-  const uint32_t* __restrict chroma_table = p.chroma_table;
+  const int32_t shift = p.yuv_shift;
+  const uint32_t* __restrict table = p.yuv_table;
   const int32_t* __restrict levels = scratch.levels;
-  int32_t* __restrict looked_up = scratch.looked_up;
-  // Lookups stand alone and in 32 bits, so that they become gathers; ivdep: tables are not written.
-  for (int64_t r = 0; r < 2; ++r) {
+  uint32_t* __restrict yuv = scratch.yuv;
+  // Lookups stand alone, in 32 bits, so that they are vectorised; ivdep: the table is not written.
 #pragma GCC ivdep
-    for (int64_t x = 0; x < W; ++x) looked_up[x] = luma_table[levels[r * W + x]];
+  for (int64_t x = 0; x < 2 * W; ++x) yuv[x] = table[levels[x]];
+  for (int64_t r = 0; r < 2; ++r) {
+    const uint32_t* __restrict in = yuv + r * W;
     const uint16_t* __restrict source = p.source + (y + r) * W;
     uint8_t* __restrict out = luma_out + r * stride;
-    for (int64_t x = 0; x < W; ++x) out[x] = static_cast<uint8_t>((source[x] + looked_up[x]) >> 8);
+    for (int64_t x = 0; x < W; ++x)
+      out[x] = static_cast<uint8_t>((source[x] + (in[x] >> 20 << shift)) >> 8);
   }
-#pragma GCC ivdep
-  for (int64_t x = 0; x < W; ++x)
-    looked_up[x] = static_cast<int32_t>(chroma_table[levels[x]] + chroma_table[levels[W + x]]);
+  const uint32_t* __restrict upper = yuv;
+  const uint32_t* __restrict lower = yuv + W;
   const uint16_t* __restrict u_source = p.source + p.panel_height * W + y / 2 * (W / 2);
   const uint16_t* __restrict v_source = u_source + p.panel_height / 2 * (W / 2);
   for (int64_t x = 0; x < W / 2; ++x) {
-    const auto sum =
-        static_cast<uint32_t>(looked_up[2 * x]) + static_cast<uint32_t>(looked_up[2 * x + 1]);
-    u_out[x] = static_cast<uint8_t>((u_source[x] + (sum >> 16)) >> 8);
-    v_out[x] = static_cast<uint8_t>((v_source[x] + (sum & 0xffff)) >> 8);
+    const uint32_t a = upper[2 * x], b = upper[2 * x + 1], c = lower[2 * x], d = lower[2 * x + 1];
+    const uint32_t v = (a & 0x3ff) + (b & 0x3ff) + (c & 0x3ff) + (d & 0x3ff);
+    const uint32_t uv = (a & 0xfffff) + (b & 0xfffff) + (c & 0xfffff) + (d & 0xfffff);
+    const uint32_t u = (uv - v) >> 10;
+    u_out[x] = static_cast<uint8_t>((u_source[x] + (u << shift)) >> 8);
+    v_out[x] = static_cast<uint8_t>((v_source[x] + (v << shift)) >> 8);
   }
 }
 
@@ -298,8 +302,7 @@ template <typename T>
 inline void render_i420(const RenderParams& p, const RenderScratch& scratch, int64_t frame,
                         int64_t row_begin, int64_t row_end) {
   UpsampledMap<T> map(p, scratch, frame);
-  T* const values = static_cast<T*>(scratch.values);
-  const int64_t W = p.width, Wp = p.panel_width, half = W / 2;
+  const int64_t W = p.width, half = W / 2;
   uint8_t* const out = p.out + frame * p.frame_bytes;
   const int64_t u_plane = p.height * W, v_plane = u_plane + p.height / 2 * half;
   for (int64_t y = row_begin; y < row_end; y += 2) {
@@ -307,17 +310,13 @@ inline void render_i420(const RenderParams& p, const RenderScratch& scratch, int
     memcpy(out + y * W, p.still + y * W, static_cast<size_t>(2 * W));
     memcpy(out + u_row, p.still + u_row, static_cast<size_t>(half));
     memcpy(out + v_row, p.still + v_row, static_cast<size_t>(half));
-    int64_t upsampled = -1;  // the panel row where `values` begins
     for (int64_t i = 0; i < p.panel_count; ++i) {
       const RenderPanel& panel = p.panels[i];
       const int64_t row = y - panel.top;
       if (row < 0 || row >= p.panel_height) continue;
-      if (row != upsampled) {
-        map.row(row, values);
-        map.row(row + 1, values + Wp);
-        upsampled = row;
-      }
-      quantise(values, 2 * Wp, range_of(p, panel.kind, frame), scratch.levels);
+      const LevelRange& range = range_of(p, panel.kind, frame);
+      map.levels(row, range, scratch.levels);
+      map.levels(row + 1, range, scratch.levels + p.panel_width);
       blend_i420(p, scratch, row, out + y * W + panel.left, W, out + u_row + panel.left / 2,
                  out + v_row + panel.left / 2);
     }
