@@ -183,25 +183,26 @@ def test_global_panel_uses_the_global_range():
 
 
 @pytest.mark.parametrize(
-    ("name", "rgb", "yuv"),
+    ("rgb", "yuv"),
     [
-        ("black", (0, 0, 0), (16, 128, 128)),
-        ("white", (255, 255, 255), (235, 128, 128)),
-        ("green 170", (0, 170, 0), (120, 70, 60)),
-        ("red", (255, 0, 0), (63, 102, 240)),
-        ("blue", (0, 0, 255), (32, 240, 118)),
+        ((0, 0, 0), (16, 128, 128)),
+        ((255, 255, 255), (235, 128, 128)),
+        ((0, 170, 0), (120.42, 70.44, 60.18)),
+        ((255, 0, 0), (62.56, 102.34, 240)),
+        ((0, 0, 255), (31.81, 240, 117.73)),
     ],
+    ids=["black", "white", "green 170", "red", "blue"],
 )
-def test_known_colours_in_bt709(name, rgb, yuv):
-    """Values any BT.709 limited-range table gives; the photograph, the map and both blended."""
+def test_known_colours_in_bt709(rgb, yuv):
+    """Worked out by hand; the photograph, the map and both blended."""
     colour = torch.tensor(rgb, dtype=torch.uint8)
-    for blend in (0.0, 0.3, 1.0):
+    for blend in (0.0, 0.3, 0.5, 1.0):
         scene = make_scene(((3, 4),), (4, 6), text=False, gap=0, blend=blend, pixel_format="i420")
         scene = replace(scene, source=colour.repeat(4, 6, 1), colours=colour.repeat(256, 1))
         scene = replace(scene, canvas=(4, 18), panels=[(k, 0, x) for k, _, x in scene.panels])
         luma, u, v = scene.native()[0].split([72, 18, 18])
         for plane, level in zip((luma, u, v), yuv, strict=True):
-            assert plane.unique().tolist() == [level], (name, blend)
+            assert (plane - level).abs().max() <= 0.5 + 1 / 8, blend
 
 
 def test_i420_agrees_with_ffmpeg():

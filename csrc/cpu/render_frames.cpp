@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -137,7 +138,7 @@ LevelRange level_range(const T* range, bool relu) {
   }
   const double scale = 255 / (high - low);
   const bool usable = high > low && scale <= static_cast<double>(std::numeric_limits<T>::max());
-  return usable ? LevelRange{low, scale} : LevelRange{0, 0};
+  return usable ? LevelRange{low, scale, 255} : LevelRange{0, 0, 0};
 }
 
 // Of `count` ranges [count, 2], f32 or f64.
@@ -154,49 +155,53 @@ std::vector<LevelRange> level_ranges(const Tensor& ranges, int64_t count, bool r
 // The 256 colours times weight / 256. See Note: [Blending in fixed point].
 struct ColourTables {
   uint16_t rgb[256][4];
-  int32_t luma[256];
-  uint32_t chroma[256];
+  uint32_t yuv[256];
+  int32_t yuv_shift = 4;
 
   ColourTables(const uint8_t* colours, int32_t weight) {
+    while (yuv_shift > 0 && weight << (5 - yuv_shift) <= 256) --yuv_shift;
+    const double luma_unit = std::exp2(yuv_shift - 8), chroma_unit = std::exp2(yuv_shift - 6);
     for (int i = 0; i < 256; ++i) {
       const uint8_t* c = colours + 3 * i;
       for (int channel = 0; channel < 3; ++channel)
         rgb[i][channel] = static_cast<uint16_t>(c[channel] * weight);
       rgb[i][3] = 0;
-      luma[i] = static_cast<int32_t>(weighted(kLuma709, c, weight, 1.0));
-      chroma[i] = weighted(kCb709, c, weight, 0.25) << 16 | weighted(kCr709, c, weight, 0.25);
+      const auto in_units = [&](const YuvRow& row, double unit) {
+        const double level = row.red * c[0] + row.green * c[1] + row.blue * c[2] + row.offset;
+        return static_cast<uint32_t>(std::lround(level * weight / 256 / unit));
+      };
+      yuv[i] = in_units(kLuma709, luma_unit) << 20 | in_units(kCb709, chroma_unit) << 10 |
+               in_units(kCr709, chroma_unit);
     }
-  }
-
- private:
-  static uint32_t weighted(const YuvRow& row, const uint8_t* c, int32_t weight, double unit) {
-    const double level = row.red * c[0] + row.green * c[1] + row.blue * c[2] + row.offset;
-    return static_cast<uint32_t>(std::lround(level * weight * unit));
   }
 };
 
-// The photograph times weight / 256, laid out as RenderParams::source.
-std::vector<uint16_t> weighted_source(const uint8_t* source, const Layout& layout, int32_t weight) {
-  const int64_t Hp = layout.panel_height, Wp = layout.panel_width;
-  const bool rgb = layout.pixels == PixelLayout::kRgb24;
-  std::vector<uint16_t> out(static_cast<size_t>(rgb ? 3 * Hp * Wp : Hp * Wp / 2 * 3));
-  const SourceParams params{source, Hp, Wp, layout.pixels, weight, out.data()};
-  const int64_t pairs = (Hp + 1) / 2;
-  torch::stable::parallel_for(0, pairs, 32, [&](int64_t begin, int64_t end) {
-    CAMFUSE_DISPATCH_ISA(convert_source, params, 2 * begin, std::min(2 * end, Hp));
-  });
-  return out;
-}
+// The photograph in the layout of the frames: as it is shown, and times weight / 256.
+struct Photograph {
+  std::unique_ptr<uint8_t[]> plain;
+  std::unique_ptr<uint16_t[]> weighted;
 
-// Copies a plane of the photograph in 1/256 into a plane of the frame, `channels` samples a pixel.
-void place(const uint16_t* plane, int64_t rows, int64_t row_samples, uint8_t* out, int64_t stride) {
+  Photograph(const uint8_t* source, const Layout& layout, int32_t weight) {
+    const int64_t Hp = layout.panel_height, Wp = layout.panel_width;
+    const int64_t samples = layout.pixels == PixelLayout::kRgb24 ? 3 * Hp * Wp : Hp * Wp / 2 * 3;
+    plain = std::make_unique_for_overwrite<uint8_t[]>(static_cast<size_t>(samples));
+    weighted = std::make_unique_for_overwrite<uint16_t[]>(static_cast<size_t>(samples));
+    const SourceParams params{source, Hp, Wp, layout.pixels, weight, plain.get(), weighted.get()};
+    torch::stable::parallel_for(0, (Hp + 1) / 2, 256, [&](int64_t begin, int64_t end) {
+      CAMFUSE_DISPATCH_ISA(convert_source, params, 2 * begin, std::min(2 * end, Hp));
+    });
+  }
+};
+
+void copy_plane(const uint8_t* plane, int64_t rows, int64_t row_bytes, uint8_t* out,
+                int64_t stride) {
   for (int64_t y = 0; y < rows; ++y)
-    for (int64_t i = 0; i < row_samples; ++i)
-      out[y * stride + i] = static_cast<uint8_t>(plane[y * row_samples + i] >> 8);
+    std::memcpy(out + y * stride, plane + y * row_bytes, static_cast<size_t>(row_bytes));
 }
 
 // The frame without maps and text: background and source panels.
-std::vector<uint8_t> still_frame(const uint8_t* source, const Layout& layout, int64_t background) {
+std::vector<uint8_t> still_frame(const uint8_t* photograph, const Layout& layout,
+                                 int64_t background) {
   const int64_t H = layout.height, W = layout.width;
   const int64_t Hp = layout.panel_height, Wp = layout.panel_width;
   const bool rgb = layout.pixels == PixelLayout::kRgb24;
@@ -207,19 +212,17 @@ std::vector<uint8_t> still_frame(const uint8_t* source, const Layout& layout, in
     const double luma = kLuma709.offset + kLumaSpan * static_cast<double>(background);
     std::memset(out, static_cast<int>(std::lround(luma)), static_cast<size_t>(H * W));
   }
-  std::vector<uint16_t> photograph;
   for (const RenderPanel& panel : layout.panels) {
     if (panel.kind != Panel::kSource) continue;
-    if (photograph.empty()) photograph = weighted_source(source, layout, 256);
-    const uint16_t* plane = photograph.data();
     if (rgb) {
-      place(plane, Hp, 3 * Wp, out + (panel.top * W + panel.left) * 3, 3 * W);
+      copy_plane(photograph, Hp, 3 * Wp, out + (panel.top * W + panel.left) * 3, 3 * W);
       continue;
     }
     const int64_t half_at = panel.top / 2 * (W / 2) + panel.left / 2;
-    place(plane, Hp, Wp, out + panel.top * W + panel.left, W);
-    place(plane + Hp * Wp, Hp / 2, Wp / 2, out + H * W + half_at, W / 2);
-    place(plane + Hp * Wp / 4 * 5, Hp / 2, Wp / 2, out + H * W / 4 * 5 + half_at, W / 2);
+    const uint8_t* const u = photograph + Hp * Wp;
+    copy_plane(photograph, Hp, Wp, out + panel.top * W + panel.left, W);
+    copy_plane(u, Hp / 2, Wp / 2, out + H * W + half_at, W / 2);
+    copy_plane(u + Hp * Wp / 4, Hp / 2, Wp / 2, out + H * W / 4 * 5 + half_at, W / 2);
   }
   return still;
 }
@@ -227,24 +230,23 @@ std::vector<uint8_t> still_frame(const uint8_t* source, const Layout& layout, in
 // The scratch memory of one thread.
 template <typename T>
 struct Scratch {
-  std::vector<T> row, values, weights;
-  std::vector<int32_t> indices;
-  std::vector<uint8_t> levels;
+  std::vector<T> row, wide_rows, weights;
+  std::vector<int32_t> indices, levels;
+  std::vector<uint32_t> yuv;
   std::vector<uint16_t> colour;
-  std::vector<uint32_t> chroma;
 
   Scratch(size_t map_width, size_t panel_width)
       : row(map_width + 1),
-        values(2 * panel_width),
+        wide_rows(kWideRows * panel_width),
         weights(panel_width),
         indices(panel_width),
         levels(2 * panel_width),
-        colour(3 * panel_width + 1),
-        chroma(panel_width) {}
+        yuv(2 * panel_width),
+        colour(3 * panel_width + 1) {}
 
   RenderScratch pointers() {
-    return {row.data(),    values.data(), weights.data(), indices.data(),
-            levels.data(), colour.data(), chroma.data()};
+    return {row.data(),    wide_rows.data(), weights.data(), indices.data(),
+            levels.data(), yuv.data(),       colour.data()};
   }
 };
 
@@ -285,11 +287,11 @@ Tensor render_frames(const Tensor& maps, Ints offsets, Ints sizes, const Tensor&
 
   const Tensor pixels = torch::stable::contiguous(source);
   const Tensor palette = torch::stable::contiguous(colours);
-  const auto* photograph = static_cast<const uint8_t*>(pixels.const_data_ptr());
   const auto weight = static_cast<int32_t>(std::lround(blend * 256));
   const ColourTables tables(static_cast<const uint8_t*>(palette.const_data_ptr()), weight);
-  const std::vector<uint16_t> blended_source = weighted_source(photograph, layout, 256 - weight);
-  const std::vector<uint8_t> still = still_frame(photograph, layout, background);
+  const Photograph photograph(static_cast<const uint8_t*>(pixels.const_data_ptr()), layout,
+                              256 - weight);
+  const std::vector<uint8_t> still = still_frame(photograph.plain.get(), layout, background);
   const std::vector<LevelRange> layer_ranges =
       level_ranges(torch::stable::contiguous(ranges), frames, relu);
   std::vector<RenderPanel> map_panels;
@@ -318,10 +320,10 @@ Tensor render_frames(const Tensor& maps, Ints offsets, Ints sizes, const Tensor&
   params.overlay_row = overlay_rows.data();
   params.still = still.data();
   params.frame_bytes = layout.frame_bytes();
-  params.source = blended_source.data();
+  params.source = photograph.weighted.get();
   params.rgb_table = tables.rgb;
-  params.luma_table = tables.luma;
-  params.chroma_table = tables.chroma;
+  params.yuv_table = tables.yuv;
+  params.yuv_shift = tables.yuv_shift;
   params.out = static_cast<uint8_t*>(out.mutable_data_ptr());
 
   if (maps.scalar_type() == ScalarType::Float) {

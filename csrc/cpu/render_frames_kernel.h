@@ -14,8 +14,7 @@ namespace camfuse::CAMFUSE_ISA {
 
 // --- The photograph, once per call -------------------------------------------------------------
 
-// One output plane of a conversion in 32-bit integers: the coefficients of a sum of `count` pixels
-// in 2^-23 / count, their dot product shifted down to 1/256.
+// One row of the conversion to YUV, in 2^-21 of a level: the sum of four pixels fits 32 bits.
 struct FixedYuvRow {
   int32_t red, green, blue, offset;
 };
@@ -24,16 +23,60 @@ static inline int32_t nearest(double value) {
   return static_cast<int32_t>(value < 0 ? value - 0.5 : value + 0.5);
 }
 
-static inline FixedYuvRow fixed_row(const YuvRow& row, int32_t weight, int count) {
-  const double scale = weight / 256.0 * (1 << 23);
-  // 2^14 rounds the shift by 15, 128 << 15 the shift by 8 when pixels are finished.
-  return {nearest(row.red * scale / count), nearest(row.green * scale / count),
-          nearest(row.blue * scale / count), nearest(row.offset * scale) + (1 << 14) + (128 << 15)};
+static inline FixedYuvRow fixed_row(const YuvRow& row) {
+  constexpr double kScale = 1 << 21;
+  return {nearest(row.red * kScale), nearest(row.green * kScale), nearest(row.blue * kScale),
+          nearest(row.offset * kScale)};
 }
 
-static inline uint16_t convert(const FixedYuvRow& row, int32_t red, int32_t green, int32_t blue) {
-  const int32_t sum = row.red * red + row.green * green + row.blue * blue + row.offset;
-  return static_cast<uint16_t>(sum >> 15);
+static inline int32_t convert(const FixedYuvRow& row, int32_t red, int32_t green, int32_t blue) {
+  return row.red * red + row.green * green + row.blue * blue + row.offset;
+}
+
+// Writes one sample, given in 1/256 of a level: rounded, and weighted as SourceParams says.
+static inline void write_sample(int32_t sample, int32_t weight, uint8_t* plain,
+                                uint16_t* weighted) {
+  *plain = static_cast<uint8_t>((sample + 128) >> 8);
+  *weighted = static_cast<uint16_t>(((sample * weight + 128) >> 8) + 128);
+}
+
+// Luma of pixels [count, 3].
+inline void convert_luma(const uint8_t* __restrict rgb, int64_t count, const FixedYuvRow& row,
+                         int32_t weight, uint8_t* __restrict plain, uint16_t* __restrict weighted) {
+  for (int64_t x = 0; x < count; ++x) {
+    const int32_t sum = convert(row, rgb[3 * x], rgb[3 * x + 1], rgb[3 * x + 2]);
+    write_sample((sum + (1 << 12)) >> 13, weight, plain + x, weighted + x);
+  }
+}
+
+// Chroma of 2 x 2 pixels from the sums of two, [count].
+inline void average_pairs(const int32_t* __restrict sums, int64_t count, int32_t weight,
+                          uint8_t* __restrict plain, uint16_t* __restrict weighted) {
+  for (int64_t x = 0; x < count / 2; ++x) {
+    const int32_t sum = sums[2 * x] + sums[2 * x + 1];
+    write_sample((sum + (1 << 14)) >> 15, weight, plain + x, weighted + x);
+  }
+}
+
+// Chroma of two rows of pixels [width, 3]: U at `u` and V at `v` of both outputs, [width / 2] each.
+inline void convert_chroma(const SourceParams& p, const uint8_t* __restrict upper,
+                           const uint8_t* __restrict lower, int64_t u, int64_t v) {
+  const FixedYuvRow cb = fixed_row(kCb709), cr = fixed_row(kCr709);
+  constexpr int64_t kBlock = 256;          // pixels, even
+  int32_t u_sums[kBlock], v_sums[kBlock];  // of both rows
+  for (int64_t start = 0; start < p.width; start += kBlock) {
+    const int64_t count = p.width - start < kBlock ? p.width - start : kBlock;
+    const uint8_t* __restrict a = upper + 3 * start;
+    const uint8_t* __restrict b = lower + 3 * start;
+    for (int64_t x = 0; x < count; ++x) {
+      const int32_t red = a[3 * x] + b[3 * x], green = a[3 * x + 1] + b[3 * x + 1];
+      const int32_t blue = a[3 * x + 2] + b[3 * x + 2];
+      u_sums[x] = convert(cb, red, green, blue) + cb.offset;
+      v_sums[x] = convert(cr, red, green, blue) + cr.offset;
+    }
+    average_pairs(u_sums, count, p.weight, p.plain + u + start / 2, p.weighted + u + start / 2);
+    average_pairs(v_sums, count, p.weight, p.plain + v + start / 2, p.weighted + v + start / 2);
+  }
 }
 
 // Rows [row_begin, row_end) of the photograph; both even for i420.
@@ -41,30 +84,21 @@ inline void convert_source_rows(const SourceParams& p, int64_t row_begin, int64_
   const int64_t W = p.width;
   const int32_t weight = p.weight;
   if (p.layout == PixelLayout::kRgb24) {
-    for (int64_t i = row_begin * W * 3; i < row_end * W * 3; ++i)
-      p.out[i] = static_cast<uint16_t>(p.source[i] * weight + 128);
+    const int64_t begin = row_begin * W * 3, count = (row_end - row_begin) * W * 3;
+    memcpy(p.plain + begin, p.source + begin, static_cast<size_t>(count));
+    const uint8_t* __restrict source = p.source + begin;
+    uint16_t* __restrict weighted = p.weighted + begin;
+    for (int64_t i = 0; i < count; ++i)
+      weighted[i] = static_cast<uint16_t>(source[i] * weight + 128);
     return;
   }
-  const FixedYuvRow luma = fixed_row(kLuma709, weight, 1);
-  const FixedYuvRow cb = fixed_row(kCb709, weight, 4), cr = fixed_row(kCr709, weight, 4);
-  for (int64_t i = row_begin * W; i < row_end * W; ++i) {
-    const uint8_t* rgb = p.source + i * 3;
-    p.out[i] = convert(luma, rgb[0], rgb[1], rgb[2]);
-  }
-  uint16_t* const u_plane = p.out + p.height * W;
-  uint16_t* const v_plane = u_plane + p.height / 2 * (W / 2);
+  const FixedYuvRow luma = fixed_row(kLuma709);
   for (int64_t y = row_begin; y < row_end; y += 2) {
-    const uint8_t* upper = p.source + y * W * 3;
-    const uint8_t* lower = upper + W * 3;
-    uint16_t* u = u_plane + y / 2 * (W / 2);
-    uint16_t* v = v_plane + y / 2 * (W / 2);
-    for (int64_t x = 0; x < W / 2; ++x, upper += 6, lower += 6) {
-      const int32_t red = upper[0] + upper[3] + lower[0] + lower[3];
-      const int32_t green = upper[1] + upper[4] + lower[1] + lower[4];
-      const int32_t blue = upper[2] + upper[5] + lower[2] + lower[5];
-      u[x] = convert(cb, red, green, blue);
-      v[x] = convert(cr, red, green, blue);
-    }
+    const uint8_t* const upper = p.source + y * W * 3;
+    const uint8_t* const lower = upper + W * 3;
+    const int64_t u = p.height * W + y / 2 * (W / 2), v = u + p.height / 2 * (W / 2);
+    convert_luma(upper, 2 * W, luma, weight, p.plain + y * W, p.weighted + y * W);
+    convert_chroma(p, upper, lower, u, v);
   }
 }
 
@@ -82,7 +116,8 @@ static inline int64_t locate(int64_t out, int64_t in_size, int64_t out_size, dou
   return index;
 }
 
-// The map of one frame, ready to be upsampled row by row.
+// The map of one frame, upsampled to the panel row by row. Rows of the map are widened first and
+// kept: most rows of a panel lie between the same two.
 template <typename T>
 class UpsampledMap {
  public:
@@ -95,7 +130,8 @@ class UpsampledMap {
         floor_(p.relu ? T(0) : -static_cast<T>(__builtin_inf())),
         row_(static_cast<T*>(scratch.row)),
         weights_(static_cast<T*>(scratch.weights)),
-        indices_(scratch.indices) {
+        indices_(scratch.indices),
+        wide_rows_(static_cast<T*>(scratch.wide_rows)) {
     for (int64_t x = 0; x < W_; ++x) {
       double weight;
       indices_[x] = static_cast<int32_t>(locate(x, w_, W_, &weight));
@@ -103,50 +139,55 @@ class UpsampledMap {
     }
   }
 
-  // Row y of the panel, [Wp]: rectified, then interpolated down and across. NaN stays NaN.
-  void row(int64_t y, T* __restrict values) const {
+  // The nearest of 256 levels on row y of the panel, [Wp]. A pixel is NaN if one of the four values
+  // around it is not finite; NaN fails the first comparison and becomes 0.
+  void levels(int64_t y, const LevelRange& range, int32_t* __restrict levels) {
     double exact_weight;
     const int64_t index = locate(y, h_, H_, &exact_weight);
     const T weight = static_cast<T>(exact_weight);
-    const T* __restrict upper = map_ + index * w_;
-    const T* __restrict lower = index + 1 < h_ ? upper + w_ : upper;
+    const T low = static_cast<T>(range.low), scale = static_cast<T>(range.scale);
+    const T top = static_cast<T>(range.top);
+    const T* __restrict upper = wide_row(index);
+    const T* __restrict lower = wide_row(index + 1 < h_ ? index + 1 : index);
+    for (int64_t x = 0; x < W_; ++x) {
+      const T value = upper[x] + weight * (lower[x] - upper[x]);
+      T level = (value - low) * scale + T(0.5);
+      level = level > 0 ? level : 0;
+      level = level < top ? level : top;
+      levels[x] = static_cast<int32_t>(level);
+    }
+  }
+
+ private:
+  // Row y of the map, rectified and widened to [Wp].
+  const T* wide_row(int64_t y) {
+    const int64_t place = y % kWideRows;
+    T* __restrict wide = wide_rows_ + place * W_;
+    if (held_[place] == y) return wide;
+    held_[place] = y;
+    const T* __restrict in = map_ + y * w_;
     T* __restrict row = row_;
     const T floor = floor_;
-    for (int64_t x = 0; x < w_; ++x) {
-      const T a = upper[x] < floor ? floor : upper[x];
-      const T b = lower[x] < floor ? floor : lower[x];
-      row[x] = a + weight * (b - a);
-    }
+    for (int64_t x = 0; x < w_; ++x) row[x] = in[x] < floor ? floor : in[x];  // NaN stays NaN
     row[w_] = row[w_ - 1];
     const int32_t* __restrict indices = indices_;
     const T* __restrict weights = weights_;
     for (int64_t x = 0; x < W_; ++x) {
       const int32_t i = indices[x];
-      values[x] = row[i] + weights[x] * (row[i + 1] - row[i]);
+      wide[x] = row[i] + weights[x] * (row[i + 1] - row[i]);
     }
+    return wide;
   }
 
- private:
   const T* map_;  // [h, w]
   int64_t h_, w_, H_, W_;
   T floor_;
-  T* row_;            // [w + 1], the last one repeated
-  T* weights_;        // [Wp]
-  int32_t* indices_;  // [Wp]
+  T* row_;                                      // [w + 1], the last value repeated
+  T* weights_;                                  // [Wp]
+  int32_t* indices_;                            // [Wp]
+  T* wide_rows_;                                // [kWideRows, Wp]
+  int64_t held_[kWideRows] = {-1, -1, -1, -1};  // rows of the map in wide_rows_
 };
-
-// The nearest of 256 levels; NaN fails the first comparison and becomes 0.
-template <typename T>
-inline void quantise(const T* __restrict values, int64_t count, const LevelRange& range,
-                     uint8_t* __restrict levels) {
-  const T low = static_cast<T>(range.low), scale = static_cast<T>(range.scale);
-  for (int64_t x = 0; x < count; ++x) {
-    T level = (values[x] - low) * scale + T(0.5);
-    level = level > 0 ? level : 0;
-    level = level < 255 ? level : 255;
-    levels[x] = static_cast<uint8_t>(static_cast<int32_t>(level));
-  }
-}
 
 static inline const LevelRange& range_of(const RenderParams& p, Panel kind, int64_t frame) {
   return kind == Panel::kLayer ? p.layer_ranges[frame] : p.global_range;
@@ -154,11 +195,11 @@ static inline const LevelRange& range_of(const RenderParams& p, Panel kind, int6
 
 // --- rgb24 -------------------------------------------------------------------------------------
 
-// One row of one panel, [Wp, 3].
+// One row of one panel: levels [Wp], out [Wp, 3].
 inline void blend_rgb(const RenderParams& p, const RenderScratch& scratch, int64_t y,
                       uint8_t* __restrict out) {
   const int64_t W = p.panel_width;
-  const uint8_t* __restrict levels = scratch.levels;
+  const int32_t* __restrict levels = scratch.levels;
   uint16_t* __restrict colour = scratch.colour;
   // Each store of four lanes overwrites the spare lane of the one before.
   for (int64_t x = 0; x < W; ++x) memcpy(colour + 3 * x, p.rgb_table[levels[x]], 8);
@@ -185,20 +226,16 @@ static inline const uint8_t* text_row(const RenderParams& p, int64_t frame, int6
 template <typename T>
 inline void render_rgb(const RenderParams& p, const RenderScratch& scratch, int64_t frame,
                        int64_t row_begin, int64_t row_end) {
-  const UpsampledMap<T> map(p, scratch, frame);
-  T* const values = static_cast<T*>(scratch.values);
+  UpsampledMap<T> map(p, scratch, frame);
   uint8_t* const out = p.out + frame * p.frame_bytes;
   const int64_t stride = p.width * 3;
   for (int64_t y = row_begin; y < row_end; ++y) {
     memcpy(out + y * stride, p.still + y * stride, static_cast<size_t>(stride));
-    int64_t upsampled = -1;  // the panel row that `values` holds
     for (int64_t i = 0; i < p.panel_count; ++i) {
       const RenderPanel& panel = p.panels[i];
       const int64_t row = y - panel.top;
       if (row < 0 || row >= p.panel_height) continue;
-      if (row != upsampled) map.row(row, values);
-      upsampled = row;
-      quantise(values, p.panel_width, range_of(p, panel.kind, frame), scratch.levels);
+      map.levels(row, range_of(p, panel.kind, frame), scratch.levels);
       blend_rgb(p, scratch, row, out + y * stride + panel.left * 3);
     }
     if (const uint8_t* text = text_row(p, frame, y)) draw_text_rgb(text, p.width, out + y * stride);
@@ -207,30 +244,36 @@ inline void render_rgb(const RenderParams& p, const RenderScratch& scratch, int6
 
 // --- i420 --------------------------------------------------------------------------------------
 
-// Two rows of one panel: luma [2, Wp] with `stride` between rows, U and V [Wp/2].
+// Two rows of one panel: levels [2, Wp], luma [2, Wp] with `stride` between rows, U and V [Wp/2].
 inline void blend_i420(const RenderParams& p, const RenderScratch& scratch, int64_t y,
                        uint8_t* luma_out, int64_t stride, uint8_t* __restrict u_out,
                        uint8_t* __restrict v_out) {
   const int64_t W = p.panel_width;
-  const int32_t* __restrict luma_table = p.luma_table;
-  const uint32_t* __restrict chroma_table = p.chroma_table;
-  const uint8_t* __restrict upper = scratch.levels;
-  const uint8_t* __restrict lower = scratch.levels + W;
-  uint32_t* __restrict chroma = scratch.chroma;
+  const int32_t shift = p.yuv_shift;
+  const uint32_t* __restrict table = p.yuv_table;
+  const int32_t* __restrict levels = scratch.levels;
+  uint32_t* __restrict yuv = scratch.yuv;
+  // Lookups stand alone, in 32 bits, so that they are vectorised; ivdep: the table is not written.
+#pragma GCC ivdep
+  for (int64_t x = 0; x < 2 * W; ++x) yuv[x] = table[levels[x]];
   for (int64_t r = 0; r < 2; ++r) {
-    const uint8_t* __restrict levels = r == 0 ? upper : lower;
+    const uint32_t* __restrict in = yuv + r * W;
     const uint16_t* __restrict source = p.source + (y + r) * W;
     uint8_t* __restrict out = luma_out + r * stride;
     for (int64_t x = 0; x < W; ++x)
-      out[x] = static_cast<uint8_t>((source[x] + luma_table[levels[x]]) >> 8);
+      out[x] = static_cast<uint8_t>((source[x] + (in[x] >> 20 << shift)) >> 8);
   }
-  for (int64_t x = 0; x < W; ++x) chroma[x] = chroma_table[upper[x]] + chroma_table[lower[x]];
+  const uint32_t* __restrict upper = yuv;
+  const uint32_t* __restrict lower = yuv + W;
   const uint16_t* __restrict u_source = p.source + p.panel_height * W + y / 2 * (W / 2);
   const uint16_t* __restrict v_source = u_source + p.panel_height / 2 * (W / 2);
   for (int64_t x = 0; x < W / 2; ++x) {
-    const uint32_t sum = chroma[2 * x] + chroma[2 * x + 1];
-    u_out[x] = static_cast<uint8_t>((u_source[x] + (sum >> 16)) >> 8);
-    v_out[x] = static_cast<uint8_t>((v_source[x] + (sum & 0xffff)) >> 8);
+    const uint32_t a = upper[2 * x], b = upper[2 * x + 1], c = lower[2 * x], d = lower[2 * x + 1];
+    const uint32_t v = (a & 0x3ff) + (b & 0x3ff) + (c & 0x3ff) + (d & 0x3ff);
+    const uint32_t uv = (a & 0xfffff) + (b & 0xfffff) + (c & 0xfffff) + (d & 0xfffff);
+    const uint32_t u = (uv - v) >> 10;
+    u_out[x] = static_cast<uint8_t>((u_source[x] + (u << shift)) >> 8);
+    v_out[x] = static_cast<uint8_t>((v_source[x] + (v << shift)) >> 8);
   }
 }
 
@@ -258,9 +301,8 @@ inline void draw_text_chroma(const uint8_t* __restrict upper, const uint8_t* __r
 template <typename T>
 inline void render_i420(const RenderParams& p, const RenderScratch& scratch, int64_t frame,
                         int64_t row_begin, int64_t row_end) {
-  const UpsampledMap<T> map(p, scratch, frame);
-  T* const values = static_cast<T*>(scratch.values);
-  const int64_t W = p.width, Wp = p.panel_width, half = W / 2;
+  UpsampledMap<T> map(p, scratch, frame);
+  const int64_t W = p.width, half = W / 2;
   uint8_t* const out = p.out + frame * p.frame_bytes;
   const int64_t u_plane = p.height * W, v_plane = u_plane + p.height / 2 * half;
   for (int64_t y = row_begin; y < row_end; y += 2) {
@@ -268,17 +310,13 @@ inline void render_i420(const RenderParams& p, const RenderScratch& scratch, int
     memcpy(out + y * W, p.still + y * W, static_cast<size_t>(2 * W));
     memcpy(out + u_row, p.still + u_row, static_cast<size_t>(half));
     memcpy(out + v_row, p.still + v_row, static_cast<size_t>(half));
-    int64_t upsampled = -1;  // the panel row where `values` begins
     for (int64_t i = 0; i < p.panel_count; ++i) {
       const RenderPanel& panel = p.panels[i];
       const int64_t row = y - panel.top;
       if (row < 0 || row >= p.panel_height) continue;
-      if (row != upsampled) {
-        map.row(row, values);
-        map.row(row + 1, values + Wp);
-        upsampled = row;
-      }
-      quantise(values, 2 * Wp, range_of(p, panel.kind, frame), scratch.levels);
+      const LevelRange& range = range_of(p, panel.kind, frame);
+      map.levels(row, range, scratch.levels);
+      map.levels(row + 1, range, scratch.levels + p.panel_width);
       blend_i420(p, scratch, row, out + y * W + panel.left, W, out + u_row + panel.left / 2,
                  out + v_row + panel.left / 2);
     }

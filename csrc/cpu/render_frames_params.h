@@ -12,16 +12,24 @@ struct RenderPanel {
   int64_t top, left;
 };
 
-// A map value v becomes level (v - low) * scale in 0..255. An empty range has scale 0.
+// A map value v becomes level (v - low) * scale, rounded, in 0..top: 255, or 0 for an empty range.
+// (top is a variable because two constant bounds make GCC clamp with branches on masks.)
 struct LevelRange {
-  double low, scale;
+  double low, scale, top;
 };
 
 // Note: [Blending in fixed point]
 // A blended pixel is (256 - weight) / 256 * photograph + weight / 256 * colour, weight in 0..256.
-// Both terms are tabulated in 1/256 of a level, the photograph's with 128 added, so that a pixel is
-// one lookup, one addition and one shift, and rounds to nearest. In RGB this is exact. For i420 the
-// terms are converted to YUV first (Note: [RGB to YUV]); each is off by at most 1/512 of a level.
+// The photograph's term is tabulated in 1/256 of a level with 128 added, so that a pixel is one
+// lookup, one addition and one shift, and rounds to nearest. In RGB this is exact. For i420 both
+// terms are converted to YUV first (Note: [RGB to YUV]), and a colour is one 32-bit word, since
+// lookups are what a pixel costs:
+//
+//     bits 31..20      19..10        9..0
+//     Y in 2^(s-8)     U in 2^(s-6)  V in 2^(s-6)      s = yuv_shift, 4 for weight 256, 3 for 128
+//
+// so that Y << s, and the sum of four U or V << s, are in 1/256. With the default weight of 128 the
+// terms together are within 1/50 of a level in Y and 1/15 in U and V.
 struct RenderParams {
   // Inputs
   const void* maps;                // [S], float or double
@@ -44,30 +52,35 @@ struct RenderParams {
   int64_t frame_bytes;             //
   const uint16_t* source;          // rgb24 [Hp, Wp, 3]; i420 Y [Hp, Wp], U, V [Hp/2, Wp/2]
   const uint16_t (*rgb_table)[4];  // [256]: R, G, B, 0
-  const int32_t* luma_table;       // [256]
-  const uint32_t* chroma_table;    // [256]: U << 16 | V, in 1/64: four add up without carry
+  const uint32_t* yuv_table;       // [256]
+  int32_t yuv_shift;
 
   uint8_t* out;  // [N, frame_bytes]
 };
 
+// Rows of a map that are kept widened to the panel: enough for two rows of a panel, which each
+// panel asks for in turn.
+constexpr int64_t kWideRows = 4;
+
 // Memory of one thread, T being the dtype of maps.
 struct RenderScratch {
   void* row;         // T [max w + 1]
-  void* values;      // T [2, Wp]
+  void* wide_rows;   // T [kWideRows, Wp]
   void* weights;     // T [Wp]
   int32_t* indices;  // [Wp]
-  uint8_t* levels;   // [2, Wp]
+  int32_t* levels;   // [2, Wp]
+  uint32_t* yuv;     // [2, Wp]
   uint16_t* colour;  // [Wp, 3] + 1
-  uint32_t* chroma;  // [Wp]
 };
 
-// How to convert the photograph: out = weight * pixel, in 1/256, plus rounding (0 or 128).
+// How to convert the photograph. Both outputs are laid out as RenderParams::source.
 struct SourceParams {
   const uint8_t* source;  // [Hp, Wp, 3]
   int64_t height, width;
   PixelLayout layout;
-  int32_t weight;  // 0..256
-  uint16_t* out;   // as RenderParams::source
+  int32_t weight;      // 0..256
+  uint8_t* plain;      // the photograph, rounded
+  uint16_t* weighted;  // weight * photograph, in 1/256, plus 128
 };
 
 }  // namespace camfuse

@@ -147,7 +147,7 @@ def map_levels(map_: Tensor, display_range: Tensor, size: tuple[int, int], *, re
         map_, low, high = map_.clamp(min=0), low.clamp(min=0), high.clamp(min=0)
     if not high > low:
         return torch.zeros(size, dtype=torch.float64)
-    values = _upsampled(_upsampled(map_, size[0]).T, size[1]).T
+    values = _upsampled(_upsampled(map_.T, size[1]).T, size[0])
     levels: Tensor = (values - low) / (high - low) * 255
     return levels.nan_to_num(0.0, 255.0, 0.0).clamp(0, 255)
 
