@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 
 import torch
 
@@ -31,17 +32,13 @@ def main(quick: bool) -> None:
             floor = Floor(model, layers)
             floor(x)  # both sides warm, so that the first pass shows what learning costs
 
-            def ours(model=model, x=x, layers=layers) -> None:
-                camfuse.layer_cams(model, x, layers=layers)
-
+            ours = partial(camfuse.layer_cams, model, x, layers=layers)
             start = time.perf_counter()
             ours()
             first = time.perf_counter() - start
             rounds = 7 if quick else 15
-            pair = compare(ours, lambda floor=floor, x=x: floor(x), rounds, seconds=0.1)
-            bare = compare(
-                ours, lambda model=model, x=x: bare_passes(model, x), rounds, seconds=0.1
-            )
+            pair = compare(ours, partial(floor, x), rounds, seconds=0.1)
+            bare = compare(ours, partial(bare_passes, model, x), rounds, seconds=0.1)
             claims.append(
                 Claim(
                     f"{name} {layers}: all maps / floor",

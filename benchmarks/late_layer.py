@@ -9,6 +9,7 @@ Usage: python -m benchmarks.late_layer [--quick]   (needs `pip install camfuse[p
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 import numpy as np
 import torch
@@ -36,13 +37,8 @@ def main(quick: bool) -> None:
                 classes = model(x).argmax(1).tolist()
             with peer(model, [model.get_submodule(layer)]) as theirs_cam:
                 targets = [ClassifierOutputTarget(one) for one in classes]
-
-                def theirs(cam=theirs_cam, x=x, targets=targets) -> np.ndarray:
-                    return cam(x, targets)
-
-                def ours(model=model, x=x, layer=layer, method=method) -> torch.Tensor:
-                    return camfuse.cam(model, x, layer, method=method)
-
+                theirs = partial(theirs_cam, x, targets)
+                ours = partial(camfuse.cam, model, x, layer, method=method)
                 _check_same(ours(), theirs())
                 pair = compare(ours, theirs, 5 if quick else 11, seconds=0.2)
             claims.append(

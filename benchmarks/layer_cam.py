@@ -17,7 +17,9 @@ from benchmarks.harness import Claim, Work, compare, report
 from camfuse import ops
 
 SHAPES = ((64, 112, 112), (256, 56, 56), (512, 28, 28), (1024, 14, 14), (2048, 7, 7))
-GRADIENT_RULES: tuple[ops.Rule, ...] = tuple(rule for rule in ops.MAGNITUDE_OF if rule != "weighted")
+GRADIENT_RULES: tuple[ops.Rule, ...] = tuple(
+    rule for rule in ops.MAGNITUDE_OF if rule != "weighted"
+)
 
 Eager = Callable[[Tensor, Tensor], Tensor]
 

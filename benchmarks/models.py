@@ -66,9 +66,7 @@ class Floor:
         """One pass."""
         self._pass(x, lambda key, out: None)
 
-    def _pass(
-        self, x: Tensor, see: Callable[[tuple[nn.Module, int], Tensor], None]
-    ) -> None:
+    def _pass(self, x: Tensor, see: Callable[[tuple[nn.Module, int], Tensor], None]) -> None:
         roots: list[Tensor] = []
         calls: dict[nn.Module, int] = {}
         seen: set[object] = set()

@@ -12,14 +12,14 @@ from collections.abc import Callable
 import pytest
 import torch
 import torchvision
-from oracle import autograd_pairs, relative_error
-from tolerances import assert_maps_close
 from torch import Tensor, nn
 
 import camfuse
 from camfuse import ops
 from camfuse.capture import Captured, capture
 from camfuse.models import load_model
+from oracle import autograd_pairs, relative_error
+from tolerances import assert_maps_close
 
 RULES = tuple(rule for rule in ops.MAGNITUDE_OF if rule != "weighted")
 
@@ -87,7 +87,7 @@ def test_every_layer_agrees_at_full_size(name: str) -> None:
     check(build(name, torch.float32), torch.randn(2, 3, 224, 224), 1e-5)
 
 
-# bf16 keeps 8 bits: two ways of summing differ by a few units in the last place of the largest term.
+# bf16 keeps 8 bits: two ways of summing differ by a few units in the last place.
 BF16_TOLERANCE = 5e-2
 
 

@@ -7,6 +7,11 @@ import weakref
 
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+import camfuse
+from camfuse.capture import Capture, Captured, capture
 from oracle import autograd_pairs, relative_error
 from small_models import (
     Branches,
@@ -18,11 +23,6 @@ from small_models import (
     Residual,
     SkipOverIdentity,
 )
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
-
-import camfuse
-from camfuse.capture import Capture, Captured, capture
 
 EXACT = 1e-12  # f64 runs the same kernels on the same numbers
 
@@ -164,7 +164,7 @@ def test_what_is_not_shown_is_skipped_with_its_reason() -> None:
     assert [layer.shape for layer in found.layers] == [(4, 1, 1)]
 
 
-class Boom(Exception):
+class BoomError(Exception):
     pass
 
 
@@ -197,7 +197,7 @@ def assert_same(before: object, after: object) -> None:
 
 
 def explode(*_: object) -> Tensor:
-    raise Boom
+    raise BoomError
 
 
 @pytest.mark.parametrize("where", ["nowhere", "forward", "visit", "target"])
@@ -223,7 +223,7 @@ def test_the_model_is_as_before_on_every_path_out(
                 target=explode if where == "target" else None,
                 allow_training=training,
             )
-        except Boom:
+        except BoomError:
             assert where != "nowhere"
         else:
             assert where == "nowhere"

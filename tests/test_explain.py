@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from oracle import autograd_pairs, relative_error
-from small_models import DeadEnd, Residual
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import camfuse
 from camfuse import reference
+from oracle import autograd_pairs, relative_error
+from small_models import DeadEnd, Residual
 
 
 @pytest.fixture
@@ -61,9 +61,7 @@ def test_random_weights_depend_on_layer_and_seed_alone(model: nn.Module, x: Tens
         activation.transpose(0, 1).flatten(1).T, full["conv"].flatten()[:, None]
     ).solution
     assert solution.abs().max() <= 1
-    torch.testing.assert_close(
-        (activation * solution[:, 0, None, None]).sum(1), full["conv"]
-    )
+    torch.testing.assert_close((activation * solution[:, 0, None, None]).sum(1), full["conv"])
 
 
 def test_cam_is_the_finished_map_of_one_layer(model: nn.Module, x: Tensor) -> None:
@@ -129,7 +127,9 @@ def test_a_map_of_rounding_noise_is_marked_degenerate() -> None:
 
 
 def test_unknown_methods_and_options_are_named(model: nn.Module, x: Tensor) -> None:
-    with pytest.raises(ValueError, match=r"method: expected one of gradcam, .*'gradcma'; did you mean"):
+    with pytest.raises(
+        ValueError, match=r"method: expected one of gradcam, .*'gradcma'; did you mean"
+    ):
         camfuse.layer_cams(model, x, method="gradcma")
     with pytest.raises(ValueError, match="method: expected at least one"):
         camfuse.layer_cams(model, x, method=[])

@@ -1,4 +1,4 @@
-"""Every leaf of transformers and channels-last networks has its true height and width, or a reason."""
+"""Every leaf of channels-last networks has its true height and width, or a reason."""
 
 from __future__ import annotations
 
@@ -43,8 +43,7 @@ def test_every_leaf_has_its_true_size_or_a_reason(name: str) -> None:
     leaves = {
         name
         for name, module in modules.items()
-        if name
-        and (not list(module.children()) or list(module.parameters(recurse=False)))
+        if name and (not list(module.children()) or list(module.parameters(recurse=False)))
     }
     reasons = {one.name: one.reason for one in stack.skipped}
     accounted = {layer.name for layer in stack.layers} | set(reasons)

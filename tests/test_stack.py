@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from oracle import relative_error
-from small_models import Residual, SkipOverIdentity
 from torch.nn import functional as F
 
 import camfuse
+from oracle import relative_error
+from small_models import Residual, SkipOverIdentity
 
 METHODS = ("gradcam", "layercam", "randomcam")
 

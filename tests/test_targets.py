@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from oracle import autograd_pairs, relative_error
-from small_models import Residual
 from torch import Tensor, nn
 
 import camfuse
 from camfuse.targets import box_score, resolve_targets, segmentation_mean
+from oracle import autograd_pairs, relative_error
+from small_models import Residual
 
 OUTPUT = torch.tensor([[0.0, 2.0, 1.0], [5.0, 3.0, 4.0]])
 

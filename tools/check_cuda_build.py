@@ -26,10 +26,11 @@ def main(folder: Path) -> None:
         for option in ("--list-elf", "--list-ptx")
     )
     # "90-real" is machine code (sm_90.cubin), "90-virtual" is PTX (sm_90.ptx).
+    kinds = {"real": "cubin", "virtual": "ptx"}
     missing = [
         name
         for name in wanted
-        if f"sm_{name.split('-')[0]}.{'ptx' if name.endswith('virtual') else 'cubin'}" not in listing
+        if "sm_{}.{}".format(name.split("-")[0], kinds[name.split("-")[1]]) not in listing
     ]
     if missing:
         sys.exit(f"{module} lacks code for {', '.join(missing)}; it holds\n{listing}")

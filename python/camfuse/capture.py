@@ -1,4 +1,4 @@
-"""One pass: activations and gradients of every selected layer, handed over the moment both are known.
+"""One pass: activation and gradient of every selected layer, handed over once both are known.
 
 A forward hook remembers each output (or a copy, where a later module overwrites it); a tensor hook
 receives its gradient during the backward pass and gives the pair to a visitor. Nothing before the
@@ -373,7 +373,7 @@ class _Pass:
         self.learning |= record.learned and known is None
         copied = self.copy_all or (record.learned if known is None else known)
         record.activation = record.watched.clone() if copied else record.watched
-        output.register_hook(self._on_gradient(record))
+        output.register_hook(self._on_gradient(record))  # type: ignore[no-untyped-call]
         self._know(record, output, flowing)
         return flowing
 
@@ -393,8 +393,8 @@ class _Pass:
             return output, output
         if is_source:
             self.warnings.append(
-                f"{name}: a later module overwrites this pass-through output in place, so gradients "
-                "that bypass it through a skip connection are missing from its map"
+                f"{name}: a later module overwrites this pass-through output in place, so "
+                "gradients that bypass it through a skip connection are missing from its map"
             )
         root = output.detach().requires_grad_()
         self.roots.append(root)
@@ -447,21 +447,18 @@ class _Pass:
         return hook
 
     def _visit_attached(self, target: int, score: Tensor) -> None:
-        records = [
-            one
-            for one in self.layers
-            if one.activation is not None and one.activation.requires_grad
-        ]
+        pairs = [(one, one.activation) for one in self.layers if one.activation is not None]
+        pairs = [(record, activation) for record, activation in pairs if activation.requires_grad]
         gradients = torch.autograd.grad(
             score.sum(),
-            [one.activation for one in records if one.activation is not None],
+            [activation for _, activation in pairs],
             create_graph=True,
             allow_unused=True,
         )
-        for record, gradient in zip(records, gradients, strict=True):
-            if gradient is not None and record.activation is not None:
+        for (record, activation), gradient in zip(pairs, gradients, strict=True):
+            if gradient is not None:
                 record.reached = True
-                self._visit(record, record.activation, gradient)
+                self._visit(record, activation, gradient)
 
     def _visit(self, record: Captured, activation: Tensor, gradient: Tensor) -> None:
         self.visit(
@@ -509,14 +506,13 @@ def _detached(scores: Scores) -> Scores:
 
 
 def _check_mode(model: nn.Module, allow_training: bool) -> None:
-    if not allow_training:
-        if any(module.training for module in model.modules()):
-            name = next(name for name, module in model.named_modules() if module.training)
-            where = f"its layer {name!r}" if name else "the model"
-            raise ValueError(
-                f"model: {where} is in training mode, which makes maps depend on the batch and on "
-                "chance; call model.eval(), or pass allow_training=True"
-            )
+    if not allow_training and any(module.training for module in model.modules()):
+        name = next(name for name, module in model.named_modules() if module.training)
+        where = f"its layer {name!r}" if name else "the model"
+        raise ValueError(
+            f"model: {where} is in training mode, which makes maps depend on the batch and on "
+            "chance; call model.eval(), or pass allow_training=True"
+        )
     if any(parameter.is_inference() for parameter in model.parameters()):
         raise ValueError(
             "model: its parameters are inference tensors, for which no gradient can be computed; "

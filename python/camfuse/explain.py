@@ -1,4 +1,4 @@
-"""The two questions: where do all layers look (``layer_cams``), and where does one look (``cam``)?"""
+"""The two questions: where do all layers look (``layer_cams``), and where does one (``cam``)?"""
 
 from __future__ import annotations
 

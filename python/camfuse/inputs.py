@@ -40,10 +40,8 @@ def call_arguments(
             own if nothing else requires grad. Without it they are detached.
     """
     args, kwargs = _split(inputs)
-    tensors = (*model.parameters(), *args, *kwargs.values())
-    rooted = create_graph and not any(
-        isinstance(one, Tensor) and one.requires_grad for one in tensors
-    )
+    values = (*model.parameters(), *args, *kwargs.values())
+    attached = any(isinstance(one, Tensor) and one.requires_grad for one in values)
 
     def prepare(value: Any) -> Any:
         if not isinstance(value, Tensor):
@@ -53,9 +51,9 @@ def call_arguments(
                 value = value.clone()
             if not create_graph:
                 return value.detach()
-            return (
-                value.detach().requires_grad_() if rooted and value.is_floating_point() else value
-            )
+            if attached or not value.is_floating_point():
+                return value
+            return value.detach().requires_grad_()
 
     return tuple(map(prepare, args)), {name: prepare(value) for name, value in kwargs.items()}
 

@@ -128,8 +128,8 @@ def _in_group(module: nn.Module, group: str) -> bool:
         return True
     if group == "conv":
         return isinstance(module, _ConvNd)
-    # A module with children and parameters of its own computes something itself: EfficientNet-Lite's
-    # convolutions own a padding child, ConvNeXt's blocks a layer scale.
+    # A module with children and parameters of its own computes something itself: in
+    # EfficientNet-Lite convolutions own a padding child, in ConvNeXt blocks own a layer scale.
     has_children = next(module.children(), None) is not None
     return not has_children or next(module.parameters(recurse=False), None) is not None
 

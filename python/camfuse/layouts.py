@@ -1,15 +1,16 @@
 """How a module's output is laid out: where its channels, its height and its width are.
 
 Outputs are not always ``[B, C, h, w]``: ConvNeXt and Swin carry channels last inside their blocks,
-vision transformers carry tokens, attention has shapes that only look like images. The tracker watches
-every module of one forward pass and answers with axes that are certain or well supported; in doubt
-it answers with nothing, and the layer is skipped.
+vision transformers carry tokens, attention has shapes that only look like images. The tracker
+watches every module of one forward pass and answers with axes that are certain or well supported;
+in doubt it answers with nothing, and the layer is skipped.
 """
 
 from __future__ import annotations
 
 import math
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -60,7 +61,8 @@ class Layout:
     def spatial(self, tensor: Tensor) -> Tensor:
         """A view ``[B, C, h, w]`` of an output (or of its gradient) with this layout."""
         if self.axes == "BNC":
-            tensor = tensor[:, self.prefix :].unflatten(1, self.grid)
+            batch, _, channels = tensor.shape
+            tensor = tensor[:, self.prefix :].reshape(batch, *self.grid, channels)
         return tensor if self.axes == "BCHW" else tensor.permute(0, 3, 1, 2)
 
     def shape(self, tensor: Tensor) -> tuple[int, ...]:
@@ -109,15 +111,15 @@ class LayoutTracker:
         if output.ndim == 4 and isinstance(module, _CHANNELS_FIRST):
             return "BCHW"
         known = None if source is None else self._known(source)
-        if type(module).__name__ == "Permute" and hasattr(module, "dims"):
-            return _permuted(known, tuple(module.dims))
+        if type(module).__name__ == "Permute":
+            return _permuted(known, module.__dict__.get("dims", ()))
         if _acts_on_last_axis(module):
             if output.ndim == 3:
                 return "BNC"
             return "BHWC" if self._image_like(output.shape[1:3]) else None
-        if known is not None and source is not None and source.shape == output.shape:
-            if _element_wise(module) or len(set(output.shape[1:])) > 1:
-                return known
+        same_shape = source is not None and source.shape == output.shape
+        if known and same_shape and (_element_wise(module) or len(set(output.shape[1:])) > 1):
+            return known
         return self._seen_before(output) or self._shrunk(known, output)
 
     def _known(self, tensor: Tensor) -> Axes | None:
@@ -156,10 +158,12 @@ class LayoutTracker:
 
 
 def _acts_on_last_axis(module: nn.Module) -> bool:
-    """Linear and one-axis LayerNorm; subclasses that permute inside bring a forward of their own."""
-    for kind in (nn.Linear, nn.LayerNorm, nn.RMSNorm):
-        if isinstance(module, kind) and type(module).forward is kind.forward:
-            return kind is nn.Linear or len(module.normalized_shape) == 1
+    """Linear and one-axis norms; subclasses that permute inside bring a forward of their own."""
+    if isinstance(module, nn.Linear):
+        return type(module).forward is nn.Linear.forward
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        plain = type(module).forward in (nn.LayerNorm.forward, nn.RMSNorm.forward)
+        return plain and len(module.normalized_shape) == 1
     return False
 
 
@@ -168,7 +172,7 @@ def _element_wise(module: nn.Module) -> bool:
     return isinstance(module, plain) or type(module).__module__ == nn.ReLU.__module__
 
 
-def _permuted(known: Axes | None, dims: tuple[int, ...]) -> Axes | None:
+def _permuted(known: Axes | None, dims: Sequence[int]) -> Axes | None:
     if known is None or len(dims) != len(known):
         return None
     axes = "".join(known[d] for d in dims)

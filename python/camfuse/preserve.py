@@ -56,7 +56,7 @@ def random_state(device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def eager(model: nn.Module) -> Iterator[None]:
-    """Compiled modules run as they are written inside: hooks never fire in an already compiled graph."""
+    """Compiled modules run as they are written inside: in a compiled graph no hook would fire."""
     compiled = any(
         type(module).__name__ == "OptimizedModule" or module._compiled_call_impl is not None
         for module in model.modules()

@@ -1,4 +1,4 @@
-"""CamStack: the small raw maps of all layers, from which every picture can be made without the model."""
+"""CamStack: the small raw maps of all layers, enough for every picture without the model."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class CamStack:
         return len(self.layers)
 
     def __repr__(self) -> str:
-        r, t, b = self.axes
+        _, t, b = self.axes
         return (
             f"CamStack({len(self)} layers, methods={list(self.methods)}, {t} targets, {b} samples, "
             f"{len(self.skipped)} skipped, {self.flat.dtype}, {self.flat.device})"
@@ -140,12 +140,9 @@ class CamStack:
 
     def offset(self, layer: int, *, method: int = 0, target: int = 0, sample: int = 0) -> int:
         """Where one map ``h x w`` begins in ``flat``."""
-        r, t, b = self.axes
-        for name, index, count in (
-            ("method", method, r),
-            ("target", target, t),
-            ("sample", sample, b),
-        ):
+        _, t, b = self.axes
+        wanted = {"method": method, "target": target, "sample": sample}
+        for (name, index), count in zip(wanted.items(), self.axes, strict=True):
             if not 0 <= index < count:
                 raise IndexError(f"{name}: expected 0..{count - 1}, got {index}")
         h, w = self.layers[layer].size
@@ -216,7 +213,7 @@ class CamStack:
         return dataclasses.replace(
             self,
             layers=tuple(self.layers[i] for i in kept),
-            flat=flat,
+            flat=flat.to(self.flat),
             offsets=offsets,
             ranges=self.ranges[rows][:, r][:, :, t][:, :, :, b],
             global_ranges=self.global_ranges[r][:, t][:, :, b],

@@ -1,4 +1,4 @@
-"""CamStack files: safetensors with a JSON description, checked wholly before anything is believed."""
+"""CamStack files: safetensors with a JSON description, checked before anything is believed."""
 
 from __future__ import annotations
 
@@ -117,8 +117,8 @@ def _stack(header: dict[str, Any], tensors: dict[str, Tensor]) -> CamStack:
         input_size=(h, w),
         model=_text(header["model"]),
         skipped=tuple(
-            Skipped(_text(s["name"]), _text(s["type"]), _text(s["reason"]))
-            for s in header["skipped"]
+            Skipped(_text(one["name"]), _text(one["type"]), _text(one["reason"]))
+            for one in header["skipped"]
         ),
         warnings=tuple(_text(warning) for warning in header["warnings"]),
         series=series,

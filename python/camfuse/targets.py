@@ -1,4 +1,4 @@
-"""What score is explained: a class, one class per sample, any function of the output, or several."""
+"""What score is explained: a class, a class per sample, a function of the output, or several."""
 
 from __future__ import annotations
 
@@ -100,10 +100,8 @@ def box_score(label: int, box: Sequence[float], min_iou: float = 0.5) -> TargetF
 def _overlapping(detections: dict[str, Tensor], label: int, box: Tensor, min_iou: float) -> Tensor:
     boxes = detections["boxes"].detach()
     box = box.to(boxes)
-    sides = (torch.minimum(boxes[:, 2:], box[2:]) - torch.maximum(boxes[:, :2], box[:2])).clamp(
-        min=0
-    )
-    intersection = sides.prod(1)
+    sides = torch.minimum(boxes[:, 2:], box[2:]) - torch.maximum(boxes[:, :2], box[:2])
+    intersection = sides.clamp(min=0).prod(1)
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (box[2:] - box[:2]).prod()
     hits = (intersection / (areas - intersection) >= min_iou) & (detections["labels"] == label)
     return detections["scores"][hits].sum()
