@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 import camfuse
 from camfuse import ops
-from camfuse.capture import Captured, capture
+from camfuse.capture import capture
+from camfuse.captured import Captured
 from camfuse.models import load_model
 from oracle import autograd_pairs, relative_error
 from tolerances import assert_maps_close

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import camfuse
-from camfuse.capture import Capture, Captured, capture
+from camfuse.capture import capture
+from camfuse.captured import Capture, Captured
 from oracle import autograd_pairs, relative_error
 from small_models import (
     Branches,

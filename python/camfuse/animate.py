@@ -14,9 +14,11 @@ from typing import Any, Literal, get_args
 from torch import nn
 
 from camfuse.collect import OnNonfinite
+from camfuse.colormaps import color_table
 from camfuse.explain import layer_cams
 from camfuse.images import ImageSource, Preprocessing, read_image
 from camfuse.layers import LayerSelection
+from camfuse.methods import find_method
 from camfuse.models import LoadedModel, load_model
 from camfuse.render import render
 from camfuse.stack import CamStack
@@ -138,6 +140,8 @@ def animate(
     if normalize not in get_args(Normalize):
         raise ValueError(f"normalize: expected 'layer', 'global' or 'both', got {normalize!r}")
     check_output(Path(out))
+    find_method(method)
+    color_table(colormap)
     tell = progress or (lambda stage, done, total: None)
     clock = _Clock(tell)
     with clock.stage("image"):

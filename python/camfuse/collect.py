@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from camfuse import ops
-from camfuse.capture import Capture, Captured
+from camfuse.captured import Capture, Captured
 from camfuse.methods import Method
 from camfuse.stack import CamStack, LayerInfo, Skipped, pack
 

@@ -8,7 +8,8 @@ from typing import get_args
 from torch import Tensor, nn
 
 from camfuse import ops
-from camfuse.capture import Captured, Reshape, capture
+from camfuse.capture import capture
+from camfuse.captured import Captured, Reshape
 from camfuse.collect import MapCollector, OnNonfinite
 from camfuse.inputs import Inputs, first_image
 from camfuse.layers import LayerSelection, find_layer, unwrap
