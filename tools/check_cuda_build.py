@@ -34,7 +34,13 @@ def main(folder: Path) -> None:
     ]
     if missing:
         sys.exit(f"{module} lacks code for {', '.join(missing)}; it holds\n{listing}")
-    print(f"{module.name} holds {', '.join(wanted)}")
+    # It must load without a GPU, and say what is missing when a kernel is asked for.
+    code = "import torch, _C; assert _C.build_info()['cuda']\ntry: print(_C.cuda_probe(10))\n"
+    code += "except RuntimeError as error: print(error)"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=folder
+    )
+    print(f"{module.name} holds {', '.join(wanted)}; a kernel run here: {answer.stdout.strip()}")
 
 
 def _match(pattern: str, text: str) -> str:

@@ -1,5 +1,7 @@
 """Layer-by-layer class activation maps from one forward and one backward pass."""
 
+from importlib.metadata import version as _version
+
 from camfuse._C import build_info
 from camfuse.animate import AnimationResult, animate
 from camfuse.explain import cam, layer_cams
@@ -11,6 +13,8 @@ from camfuse.stack import CamStack, LayerInfo, Skipped
 from camfuse.storage import load_stack, save_stack
 from camfuse.targets import Each, box_score, segmentation_mean
 from camfuse.video import VideoError, VideoWriter
+
+__version__ = _version("camfuse")
 
 __all__ = [
     "METHODS",
