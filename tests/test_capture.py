@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 
 import pytest
@@ -438,3 +439,25 @@ def test_a_target_that_depends_on_no_layer_is_an_error() -> None:
         camfuse.layer_cams(make(DeadEnd), image(), layers="dead")
     with pytest.raises(ValueError, match="depends on no selected layer"):
         camfuse.layer_cams(make(DeadEnd), image(), target=lambda out: out.detach().amax(1))
+
+
+def test_another_thread_may_use_the_model_meanwhile() -> None:
+    model, x = make(Residual), image()
+    expected = model(x).detach()
+    answers: list[Tensor] = []
+
+    def run_elsewhere(*_: object) -> None:
+        if not answers:
+            thread = threading.Thread(target=lambda: answers.append(model(x).detach()))
+            thread.start()
+            thread.join()
+
+    stack = camfuse.layer_cams(model, x)
+    model.conv.register_forward_pre_hook(run_elsewhere)
+    assert torch.equal(camfuse.layer_cams(model, x).flat, stack.flat)
+    assert torch.equal(answers[0], expected)
+
+
+def test_a_model_on_another_device_is_refused_before_it_runs() -> None:
+    with pytest.raises(ValueError, match=r"inputs: .* run on the CPU so far.* got meta"):
+        camfuse.layer_cams(make(Residual), image().to("meta"))

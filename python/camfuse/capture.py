@@ -202,8 +202,8 @@ class _Pass:
     def _on_forward(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> Tensor | None:
-        if _running.passes[-1] is not self:
-            return None  # another capture runs inside this one
+        if not _running.passes or _running.passes[-1] is not self:
+            return None  # another thread uses the model, or another capture runs inside this one
         if not self.recording:
             return self._recompute(module, output)
         sources = [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)]

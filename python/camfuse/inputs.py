@@ -25,6 +25,11 @@ def first_image(inputs: Inputs) -> Tensor:
         raise ValueError("inputs: expected at least one tensor with a batch axis")
     if image.shape[0] == 0:
         raise ValueError(f"inputs: the batch is empty, got shape {tuple(image.shape)}")
+    if image.device.type != "cpu":
+        raise ValueError(
+            f"inputs: camfuse's kernels run on the CPU so far, move the model and its inputs there; "
+            f"got {image.device}"
+        )
     return image
 
 
