@@ -27,7 +27,7 @@ def first_image(inputs: Inputs) -> Tensor:
         raise ValueError(f"inputs: the batch is empty, got shape {tuple(image.shape)}")
     if image.device.type != "cpu":
         raise ValueError(
-            f"inputs: camfuse's kernels run on the CPU so far, move the model and its inputs there; "
+            "inputs: camfuse's kernels run on the CPU so far, move the model and inputs there; "
             f"got {image.device}"
         )
     return image
