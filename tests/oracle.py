@@ -44,7 +44,10 @@ def autograd_pairs(
     finally:
         for handle in handles:
             handle.remove()
-    total = output.amax(1).sum() if score is None else score(output).sum()
+    if score is None:  # not amax(), which shares its gradient among equal scores
+        total = output.gather(1, output.argmax(1, keepdim=True)).sum()
+    else:
+        total = score(output).sum()
     names = [name for name, tensor in recorded.items() if tensor.requires_grad]
     gradients = torch.autograd.grad(total, [recorded[name] for name in names], allow_unused=True)
     found = dict(zip(names, gradients, strict=True))

@@ -52,6 +52,11 @@ def build(name: str, dtype: torch.dtype) -> nn.Module:
     return ARCHITECTURES[name]().eval().to(dtype)
 
 
+def image(side: int = 64, dtype: torch.dtype = torch.float32) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(2, 3, side, side, generator=generator).to(dtype)
+
+
 def check(model: nn.Module, x: Tensor, tolerance: float, layers: str = "all") -> int:
     """Compares every captured pair and its maps; returns how many there were."""
     expected = autograd_pairs(model, x)
@@ -76,7 +81,7 @@ def check(model: nn.Module, x: Tensor, tolerance: float, layers: str = "all") ->
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_layer_agrees(name: str, dtype: torch.dtype) -> None:
     model = build(name, dtype)
-    x = torch.randn(2, 3, 64, 64, dtype=dtype)
+    x = image(dtype=dtype)
     tolerance = 1e-9 if dtype == torch.float64 else 1e-5
     first = check(model, x, tolerance)
     assert check(model, x, tolerance) == first > 20  # the second pass copies less
@@ -85,7 +90,7 @@ def test_every_layer_agrees(name: str, dtype: torch.dtype) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_layer_agrees_at_full_size(name: str) -> None:
-    check(build(name, torch.float32), torch.randn(2, 3, 224, 224), 1e-5)
+    check(build(name, torch.float32), image(224), 1e-5)
 
 
 # bf16 keeps 8 bits: two ways of summing differ by a few units in the last place.
@@ -94,19 +99,19 @@ BF16_TOLERANCE = 5e-2
 
 @pytest.mark.parametrize("name", ["resnet50", "mobilenet_v3_large", "convnext_tiny"])
 def test_bf16_models_agree(name: str) -> None:
-    check(build(name, torch.bfloat16), torch.randn(2, 3, 64, 64).bfloat16(), BF16_TOLERANCE, "conv")
+    check(build(name, torch.bfloat16), image(dtype=torch.bfloat16), BF16_TOLERANCE, "conv")
 
 
 @pytest.mark.parametrize("name", ["resnet50", "densenet121", "convnext_tiny"])
 def test_channels_last_models_agree(name: str) -> None:
     model = build(name, torch.float64).to(memory_format=torch.channels_last)
-    x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    x = image(dtype=torch.float64)
     check(model, x.contiguous(memory_format=torch.channels_last), 1e-9)
 
 
 @pytest.mark.parametrize("name", ["resnet50", "googlenet", "swin_t"])
 def test_a_layer_alone_has_the_bits_it_has_among_all(name: str) -> None:
-    model, x = build(name, torch.float32), torch.randn(2, 3, 64, 64)
+    model, x = build(name, torch.float32), image()
     together = camfuse.layer_cams(model, x, layers="all", method="layercam")
     some = [layer for layer in together.layers if "#" not in layer.name][:: len(together) // 6]
     for layer in some:
@@ -116,7 +121,7 @@ def test_a_layer_alone_has_the_bits_it_has_among_all(name: str) -> None:
 
 def test_late_branches_of_googlenet_all_get_their_gradient() -> None:
     """With a single root, five of these six would have none."""
-    model, x = build("googlenet", torch.float64), torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    model, x = build("googlenet", torch.float64), image(dtype=torch.float64)
     expected = autograd_pairs(model, x)
     names = [f"inception4e.{branch}.conv" for branch in ("branch1", "branch2.0", "branch2.1")]
     names += [f"inception4e.{branch}.conv" for branch in ("branch3.0", "branch3.1", "branch4.1")]

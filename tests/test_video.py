@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import shutil
 import signal
@@ -34,23 +33,6 @@ def ffmpeg(request):
     if SYSTEM_FFMPEG is None:
         pytest.skip("no ffmpeg on PATH")
     return SYSTEM_FFMPEG
-
-
-@pytest.fixture
-def ffprobe():
-    """A function from a video to its first stream's properties."""
-    executable = shutil.which("ffprobe")
-    if executable is None:
-        if os.environ.get("CAMFUSE_REQUIRE_FFPROBE") == "1":
-            pytest.fail("ffprobe is required by CAMFUSE_REQUIRE_FFPROBE=1 and is not on PATH")
-        pytest.skip("no ffprobe on PATH")
-
-    def probe(path):
-        command = [executable, "-v", "error", "-count_frames", "-show_streams", "-of", "json"]
-        output = subprocess.run([*command, f"file:{path}"], capture_output=True, check=True).stdout
-        return json.loads(output)["streams"][0]
-
-    return probe
 
 
 @pytest.fixture

@@ -1,0 +1,187 @@
+"""The main job from end to end: a model and a photograph in, a video out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+from torch import Tensor, nn
+
+import camfuse
+from camfuse.models import load_model
+from camfuse.video import find_ffmpeg
+from small_models import Residual
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return Residual().eval()
+
+
+@pytest.fixture(scope="module")
+def cat() -> np.ndarray:
+    return data.cat()
+
+
+def test_the_video_has_a_frame_per_shown_layer(
+    model: nn.Module, cat: np.ndarray, tmp_path: Path, ffprobe: Callable[[Path], dict]
+) -> None:
+    result = camfuse.animate(model, cat, tmp_path / "cat.mp4", size=96)
+    report = json.loads(json.dumps(result.to_dict()))
+    stream = ffprobe(tmp_path / "cat.mp4")
+    shown = result.stack.shown()
+    assert int(stream["nb_read_frames"]) == report["frames"] == len(report["layers"]) == len(shown)
+    canvas = camfuse.render(shown, cat, size=96, title="a title takes a line").canvas
+    assert (stream["width"], stream["height"]) == (canvas.width, canvas.height)
+    assert stream["pix_fmt"] == "yuv420p"
+    colours = {stream[key] for key in ("color_space", "color_primaries", "color_transfer")}
+    assert colours == {"bt709"}
+    assert report["bytes_written"] == (tmp_path / "cat.mp4").stat().st_size
+    assert set(report["seconds"]) == {"image", "model", "maps", "video"}
+
+
+def test_rendered_frames_survive_the_pipe_exactly(
+    model: nn.Module, cat: np.ndarray, tmp_path: Path
+) -> None:
+    stack = camfuse.layer_cams(model, torch.randn(1, 3, 32, 48)).shown()
+    frames = camfuse.render(stack, cat, size=100)
+    path = tmp_path / "cat.mkv"
+    size = {"width": frames.width, "height": frames.height}
+    with camfuse.VideoWriter(path, **size, fps=5, pixel_format="rgb24") as writer:
+        for chunk in frames:
+            writer.write(chunk)
+    command = [find_ffmpeg(), "-v", "error", "-i", path, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    decoded = subprocess.run(command, check=True, capture_output=True).stdout
+    assert decoded == b"".join(chunk.numpy().tobytes() for chunk in frames)
+    assert len(decoded) == len(frames) * 3 * frames.height * frames.width
+
+
+def test_paths_pictures_arrays_and_tensors_make_the_same_video(
+    model: nn.Module, cat: np.ndarray, tmp_path: Path
+) -> None:
+    Image.fromarray(cat).save(tmp_path / "cat.png")
+    tensor = torch.from_numpy(cat).permute(2, 0, 1)
+    sources = [tmp_path / "cat.png", str(tmp_path / "cat.png"), Image.fromarray(cat), cat, tensor]
+    stacks = [camfuse.animate(model, s, tmp_path / "x.mp4", size=64).stack for s in sources]
+    for stack in stacks[1:]:
+        assert torch.equal(stack.flat, stacks[0].flat)
+
+
+def test_the_callers_preprocessing_and_class_names_are_used(
+    model: nn.Module, cat: np.ndarray, tmp_path: Path
+) -> None:
+    preprocessing = camfuse.Preprocessing((30, 40), (0.5,) * 3, (0.25,) * 3, "bicubic")
+    classes = ["ant", "bee", "cow", "dog", "eel"]
+    choices = {"preprocessing": preprocessing, "classes": classes, "target": 2}
+    result = camfuse.animate(model, cat, tmp_path / "x.mp4", size=64, **choices)
+    assert result.stack.input_size == (30, 40)
+    report = result.to_dict()
+    assert report["preprocessing"] == preprocessing.as_dict()
+    assert (report["target"]["index"], report["target"]["name"]) == (2, "cow")
+    with torch.no_grad():
+        expected = model(preprocessing(Image.fromarray(cat))).softmax(1)[0, 2]
+    assert report["target"]["probability"] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_function_target_has_a_score_but_no_class(
+    model: nn.Module, cat: np.ndarray, tmp_path: Path
+) -> None:
+    def target(output: Tensor) -> Tensor:
+        return output[:, 0] - output[:, 1]
+
+    report = camfuse.animate(model, cat, tmp_path / "x.mp4", size=64, target=target).to_dict()
+    assert report["target"]["index"] is report["target"]["name"] is None
+    assert report["target"]["probability"] is None
+    assert isinstance(report["target"]["score"], float)
+
+
+def test_progress_is_told_to_the_end(model: nn.Module, cat: np.ndarray, tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    result = camfuse.animate(
+        model, cat, tmp_path / "x.mp4", size=64, progress=lambda *args: told.append(args)
+    )
+    assert ("video", result.frames, result.frames) in told
+    assert {stage for stage, _, _ in told} == {"image", "model", "maps", "video"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"normalize": "none"}, "normalize: expected"),
+        ({"method": "cam"}, "method: expected one of"),
+        ({"colormap": "beige"}, "beige"),
+        ({"fps": 0}, "fps must"),
+        ({"fps": -1}, "fps must"),
+        ({"size": 0}, "size"),
+        ({"layers": "nope"}, "no layer of the model matches 'nope'"),
+        ({"target": 99}, r"expected a class in 0\.\.4, got 99"),
+        ({"ffmpeg": "/nowhere/ffmpeg"}, "ffmpeg must be an executable"),
+    ],
+)
+def test_wrong_options_leave_nothing(
+    model: nn.Module, cat: np.ndarray, tmp_path: Path, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        camfuse.animate(model, cat, tmp_path / "x.mp4", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dying_ffmpeg_leaves_nothing(model: nn.Module, cat: np.ndarray, tmp_path: Path) -> None:
+    fake = tmp_path / "ffmpeg"
+    fake.write_text("#!/bin/sh\nhead -c 1000 >/dev/null\necho out of luck >&2\nexit 3\n")
+    fake.chmod(0o755)
+    maps = tmp_path / "x.safetensors"
+    with pytest.raises(camfuse.VideoError, match="out of luck"):
+        camfuse.animate(model, cat, tmp_path / "x.mp4", ffmpeg=fake, save_maps=maps)
+    assert list(tmp_path.iterdir()) == [fake]
+
+
+def test_deep_layers_of_a_real_network_look_at_the_cat(cat: np.ndarray) -> None:
+    """The cat fills the picture but for its right and upper right: there the heat must not be."""
+    loaded = load_model("efficientnet-lite:0")
+    stack = camfuse.layer_cams(loaded.module, loaded.preprocessing(Image.fromarray(cat)))
+    assert float(stack.probabilities[0, 0]) > 0.7
+    assert loaded.classes[int(stack.targets[0, 0])] == "Egyptian cat"
+    last = [layer.name for layer in stack.layers if layer.size == (7, 7)][-3:]
+    for name in last:
+        heat = stack.normalized(name, "layer", size=(300, 451))[0, 0, 0]
+        face, background = heat[60:260, 40:360], heat[:, 400:]
+        assert face.mean() > 3 * background.mean(), name
+        y, x = divmod(int(heat.argmax()), 451)
+        assert 60 <= y < 260, name
+        assert 40 <= x < 360, name
+
+
+def test_at_its_own_range_every_layer_is_hot_and_at_the_global_one_some_are(
+    model: nn.Module, cat: np.ndarray
+) -> None:
+    stack = camfuse.layer_cams(model, torch.randn(1, 3, 32, 48), method="layercam").shown()
+    peak = {
+        panel: [float(stack.normalized(i, panel).max()) for i in range(len(stack))]
+        for panel in ("layer", "global")
+    }
+    assert peak["layer"] == [1.0] * len(stack)
+    assert sorted(peak["global"])[-1] == 1.0 > 2 * sorted(peak["global"])[0]
+    frames = {
+        panel: camfuse.render(stack, cat, panels=(panel,), size=48) for panel in ("layer", "global")
+    }
+    for i, hottest in enumerate(peak["global"]):
+        same = torch.equal(*(frames[panel].frame(i)[-32:, 8:-8] for panel in frames))
+        assert same == (hottest == 1.0)
+
+
+def test_ffmpeg_is_found_without_a_system_one(
+    model: nn.Module, cat: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda *args, **options: None)
+    result = camfuse.animate(model, cat, tmp_path / "x.mp4", size=64)
+    assert result.path.stat().st_size == result.bytes_written
