@@ -10,6 +10,8 @@
 #include <immintrin.h>
 #endif
 
+#include <type_traits>
+
 // GCC notes that functions with vector arguments changed their ABI in version 4.6.
 #pragma GCC diagnostic ignored "-Wpsabi"
 
@@ -141,7 +143,8 @@ CAMFUSE_INLINE Vec<Acc> relu(Vec<Acc> x) {
 
 template <class Acc>
 CAMFUSE_INLINE Vec<Acc> magnitude(Vec<Acc> x) {
-  return x < 0 ? -x : x;
+  using Bits = Vector<std::conditional_t<sizeof(Acc) == 8, uint64_t, uint32_t>, kLanes<Acc>>;
+  return bit_cast<Vec<Acc>>(bit_cast<Bits>(x) & (~Bits{} >> 1));
 }
 
 // `x`, with 0 in the lanes before `first`.
