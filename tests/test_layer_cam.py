@@ -1,5 +1,7 @@
 """The native op ``layer_cam`` against the reference, and its promises: bits, strides, errors."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -38,6 +40,18 @@ def layer(shape, dtype=torch.float32, seed=0):
     return A.to(dtype), G.to(dtype), weights.to(dtype)
 
 
+def spread(*axes):
+    """The product of ``axes``; one case in four is fast, and these hold every combination of all
+    axes but one (the first, of four values)."""
+    return [
+        pytest.param(
+            *(axis[place] for axis, place in zip(axes, places, strict=True)),
+            marks=[pytest.mark.slow] if sum(places) % 4 else [],
+        )
+        for places in itertools.product(*(range(len(axis)) for axis in axes))
+    ]
+
+
 def same_bits(x, y):
     return x.shape == y.shape and torch.equal(x.view(torch.uint8), y.view(torch.uint8))
 
@@ -52,10 +66,10 @@ def threads():
 # ---- agreement with the reference
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("channels", [1, 3, 31, 64, 130])
+@pytest.mark.parametrize(
+    ("dtype", "layout", "size", "channels"),
+    spread(DTYPES, list(LAYOUTS), SIZES, [1, 3, 31, 64, 130]),
+)
 def test_all_rules_at_once_agree_with_reference(dtype, layout, size, channels):
     A, G, weights = layer((2, channels, *size), dtype)
     A, G = LAYOUTS[layout](A), LAYOUTS[layout](G)
@@ -63,9 +77,10 @@ def test_all_rules_at_once_agree_with_reference(dtype, layout, size, channels):
     assert_maps_close(maps, ranges, A, G, ops.RULES, weights)
 
 
-@pytest.mark.parametrize("rule", ops.RULES)
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("shape", [(2, 64, 13, 17), (1, 130, 7, 7), (1, 24, 112, 112)])
+@pytest.mark.parametrize(
+    ("layout", "rule", "shape"),
+    spread(list(LAYOUTS), ops.RULES, [(2, 64, 13, 17), (1, 130, 7, 7), (1, 24, 112, 112)]),
+)
 def test_a_rule_alone_has_the_bits_it_has_among_others(rule, layout, shape):
     A, G, weights = layer(shape)
     A, G = LAYOUTS[layout](A), LAYOUTS[layout](G)
@@ -117,6 +132,17 @@ def test_nearly_cancelling_denominators_of_gradcam_plus_plus():
     for layout in (LAYOUTS["nchw"], LAYOUTS["channels_last"]):
         maps, ranges = ops.layer_cam(layout(A), layout(G), ["gradcam++", "xgradcam"])
         assert_maps_close(maps, ranges, A, G, ["gradcam++", "xgradcam"])
+
+
+@pytest.mark.parametrize("layout", ["nchw", "channels_last"])
+@pytest.mark.parametrize("scale", [1e-10, 1e-3, 1e8, 1e12, 1e30])
+@pytest.mark.parametrize("activation", [1e-3, 1e6])
+def test_gradcam_plus_plus_holds_far_from_1(layout, scale, activation):
+    """Its cubes of gradients would leave the range of f32, at both ends."""
+    A, G, _ = layer((2, 40, 14, 14))
+    A, G = LAYOUTS[layout](A * activation), LAYOUTS[layout](G * scale)
+    maps, ranges = ops.layer_cam(A, G, ["gradcam++"])
+    assert_maps_close(maps, ranges, A, G, ["gradcam++"])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -204,10 +230,15 @@ def test_equal_bits_at_every_batch_position(layout, shape):
 # ---- values that are not finite, and empty batches
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("where", ["activations", "gradients"])
-@pytest.mark.parametrize("shape", [(3, 20, 5, 5), (3, 5, 2, 3), (3, 64, 40, 40)])
+@pytest.mark.parametrize(
+    ("layout", "value", "where", "shape"),
+    spread(
+        list(LAYOUTS),
+        [float("nan"), float("inf"), -float("inf")],
+        ["activations", "gradients"],
+        [(3, 20, 5, 5), (3, 5, 2, 3), (3, 64, 40, 40)],
+    ),
+)
 def test_values_that_are_not_finite_stay_in_their_sample_and_show_in_ranges(
     layout, value, where, shape
 ):

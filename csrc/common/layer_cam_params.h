@@ -34,7 +34,7 @@ struct LayerCamParams {
   int64_t slab, slabs;
   int64_t plane;  // positions of a plane in scratch: h * w, at least kMinPlane
 
-  int sum_slot[kPlaneSumCount];  // where a sum lies in `sums`; -1: not needed
+  int sum_slot[kPlaneSumCount];  // a sum's place among those needed, in order; -1: not needed
   int64_t sum_count;
 
   void* parts;            // Acc    [B, slabs, R, plane]: maps of each slab of channels

@@ -88,6 +88,18 @@ void set_slabs(LayerCamParams& p, int64_t length, int64_t line, int64_t shortest
   p.slabs = divide_up(length, p.slab);
 }
 
+// Gives a slot to each plane sum that some rule asks for.
+void set_sums(LayerCamParams& p) {
+  const auto uses = [&](Rule rule) { return p.uses[static_cast<int>(rule)]; };
+  const bool alpha = uses(Rule::kGradCamPlusPlus);
+  const bool needed[kPlaneSumCount] = {uses(Rule::kGradCam), uses(Rule::kXGradCam) || alpha,
+                                       uses(Rule::kXGradCam), alpha};
+  p.sum_count = 0;
+  for (int sum = 0; sum < kPlaneSumCount; ++sum) {
+    p.sum_slot[sum] = needed[sum] ? static_cast<int>(p.sum_count++) : -1;
+  }
+}
+
 // Runs all tasks of a stage on torch's threads.
 void run_stage(LayerCamStage stage, const LayerCamParams& p, int64_t tasks, int64_t task_bytes) {
   const bool packs = stage == LayerCamStage::kPlanarSlabs && (p.a.packed || p.g.packed);
@@ -124,18 +136,11 @@ void compute_planar(LayerCamParams& p) {
 
 void compute_rows(LayerCamParams& p) {
   const int64_t acc = map_element_size(p.dtype);
-  const auto uses = [&](Rule rule) { return p.uses[static_cast<int>(rule)]; };
   set_slabs(p, p.h * p.w, p.C, kMinSlabPositions);
   p.tile = p.slab;
   p.tiles = p.slabs;
-  const bool alpha = uses(Rule::kGradCamPlusPlus);
-  const bool needed[kPlaneSumCount] = {uses(Rule::kGradCam), uses(Rule::kXGradCam) || alpha,
-                                       uses(Rule::kXGradCam), alpha};
-  p.sum_count = 0;
-  for (int sum = 0; sum < kPlaneSumCount; ++sum) {
-    p.sum_slot[sum] = needed[sum] ? static_cast<int>(p.sum_count++) : -1;
-  }
-  const bool weighs = p.sum_count > 0 || uses(Rule::kWeighted);
+  const bool alpha = p.sum_slot[kSumAlpha] >= 0;
+  const bool weighs = p.sum_count > 0 || p.uses[static_cast<int>(Rule::kWeighted)];
 
   Workspace workspace;
   workspace.add(&p.sums, p.B * p.slabs * p.sum_count * p.C * static_cast<int64_t>(sizeof(double)));
@@ -209,8 +214,7 @@ LayerCamParams layer_cam_params(const Tensor& activations, const std::optional<T
     check_like("gradients", *gradients, activations, "activations");
     p.g = view_of(*gradients);
   } else {
-    const bool all_weighted =
-        std::all_of(rules.begin(), rules.end(), is_weighted);
+    const bool all_weighted = std::all_of(rules.begin(), rules.end(), is_weighted);
     check(all_weighted, "gradients must be given unless every rule is 'weighted', got None");
   }
 
@@ -231,6 +235,7 @@ void compute_layer_cam(LayerCamParams p) {
   // Gradients that no rule reads are not looked at.
   if (std::all_of(p.rules, p.rules + p.R, is_weighted)) p.g = {};
   const bool has_g = p.g.data != nullptr;
+  set_sums(p);
   if (is_rows(p, p.a) && (!has_g || is_rows(p, p.g)) &&
       !(is_planar(p, p.a) && (!has_g || is_planar(p, p.g)))) {
     for (LayerView* view : {&p.a, &p.g}) {

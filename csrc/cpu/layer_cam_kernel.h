@@ -16,8 +16,37 @@ namespace CAMFUSE_ISA {
 
 constexpr double kXGradCamEpsilon = 1e-7;
 
-// The plane sums that need no other.
-constexpr PlaneSum kPlainSums[] = {kSumG, kSumA, kSumGA};
+// Calls visit with the cheapest term that is right for gradcam++'s channel weights. `largest` maps
+// zeros to the largest |G| per lane.
+template <class T, class Largest, class Visit>
+CAMFUSE_INLINE void visit_alpha(const Largest& largest, const double* sums, int64_t count,
+                                const Visit& visit) {
+  if constexpr (sizeof(T) < sizeof(double)) {
+    if (alpha_fits_f32(largest(Vec<float>{}), sums, count))
+      return visit(Terms<Term::kAlphaInRange>{});
+  }
+  visit(Terms<Term::kAlpha>{});
+}
+
+// Calls visit with the terms of the first of `count` rules and of those after it that share its
+// sweep, and returns how many rules these are.
+template <class Visit>
+CAMFUSE_INLINE int64_t visit_terms(const Rule* rules, int64_t count, const Visit& visit) {
+  const Rule rule = rules[0];
+  const bool pair = count > 1 && rules[1] != rule && base_of(rules[1]) == rule;
+  switch (rule) {
+    case Rule::kHiResCam:
+      if (pair) return visit(Terms<Term::kProduct, Term::kProductMagnitude>{}), 2;
+      return visit(Terms<Term::kProduct>{}), 1;
+    case Rule::kHiResCamMagnitude: return visit(Terms<Term::kProductMagnitude>{}), 1;
+    case Rule::kElementwise: return visit(Terms<Term::kPositiveProduct>{}), 1;
+    case Rule::kLayerCam: return visit(Terms<Term::kPositiveGradient>{}), 1;
+    default:
+      if (pair) return visit(Terms<Term::kScaled, Term::kScaledMagnitude>{}), 2;
+      if (rule == base_of(rule)) return visit(Terms<Term::kScaled>{}), 1;
+      return visit(Terms<Term::kScaledMagnitude>{}), 1;
+  }
+}
 
 CAMFUSE_INLINE double to_double(double x) { return x; }
 CAMFUSE_INLINE double to_double(float x) { return static_cast<double>(x); }
@@ -34,6 +63,24 @@ struct LayerCam {
 
   int64_t positions() const { return p.h * p.w; }
   bool uses(Rule rule) const { return p.uses[static_cast<int>(rule)]; }
+
+  bool needs(PlaneSum which) const { return p.sum_slot[which] >= 0; }
+
+  // Calls visit with the plane sums to take that need no other, in the order of PlaneSum.
+  template <class Visit>
+  void visit_plain_sums(const Visit& visit) const {
+    if (needs(kSumG) && needs(kSumGA)) {
+      visit(Terms<Term::kY, Term::kX, Term::kProduct>{});
+    } else if (needs(kSumG) && needs(kSumA)) {
+      visit(Terms<Term::kY, Term::kX>{});
+    } else if (needs(kSumGA)) {
+      visit(Terms<Term::kX, Term::kProduct>{});
+    } else if (needs(kSumA)) {
+      visit(Terms<Term::kX>{});
+    } else if (needs(kSumG)) {
+      visit(Terms<Term::kY>{});
+    }
+  }
 
   Acc given_weight(int64_t b, int64_t c) const {
     const T* weights = static_cast<const T*>(p.weights.data);
@@ -66,62 +113,42 @@ struct LayerCam {
     Lines<T> g{};
     if (p.g.data != nullptr) g = planes<J>(p.g, b, c, scratch + kGroup * p.plane);
 
+    double sums[kPlaneSumCount][J];  // by slot
+    visit_plain_sums([&](auto terms) {
+      sum_lines<false, J, double>(terms, a, g, nullptr, p.plane, sums[0], J);
+    });
+    const auto sum_of = [&](PlaneSum which) { return sums[needs(which) ? p.sum_slot[which] : 0]; };
+    if (needs(kSumAlpha)) {
+      const auto largest = [&](auto none) { return find_largest<J>(g, p.plane, none); };
+      visit_alpha<T>(largest, sum_of(kSumA), J, [&](auto term) {
+        sum_lines<false, J, double>(term, g, g, sum_of(kSumA), p.plane, sum_of(kSumAlpha), J);
+      });
+    }
     Acc weights[kRuleCount][J];
-    const auto set_weights = [&](Rule rule, const double* values) {
-      for (int j = 0; j < J; ++j) weights[static_cast<int>(rule)][j] = static_cast<Acc>(values[j]);
-    };
-    double sum_a[J], sum[J];
-    if (uses(Rule::kGradCam)) {
-      sum_lines<Term::kValue, false, J, double>(g, g, nullptr, p.plane, sum);
-      for (int j = 0; j < J; ++j) sum[j] /= static_cast<double>(positions());
-      set_weights(Rule::kGradCam, sum);
-    }
-    if (uses(Rule::kXGradCam) || uses(Rule::kGradCamPlusPlus)) {
-      sum_lines<Term::kValue, false, J, double>(a, a, nullptr, p.plane, sum_a);
-    }
-    if (uses(Rule::kXGradCam)) {
-      sum_lines<Term::kProduct, false, J, double>(a, g, nullptr, p.plane, sum);
-      for (int j = 0; j < J; ++j) sum[j] /= sum_a[j] + kXGradCamEpsilon;
-      set_weights(Rule::kXGradCam, sum);
-    }
-    if (uses(Rule::kGradCamPlusPlus)) {
-      sum_lines<Term::kAlpha, false, J, double>(g, g, sum_a, p.plane, sum);
-      set_weights(Rule::kGradCamPlusPlus, sum);
-    }
-    if (uses(Rule::kWeighted)) {
-      for (int j = 0; j < J; ++j) {
-        weights[static_cast<int>(Rule::kWeighted)][j] = given_weight(b, c + j);
-      }
+    for (int j = 0; j < J; ++j) {
+      const auto set = [&](Rule rule, auto weight) {
+        if (uses(rule)) weights[static_cast<int>(rule)][j] = static_cast<Acc>(weight());
+      };
+      set(Rule::kGradCam, [&] { return sum_of(kSumG)[j] / static_cast<double>(positions()); });
+      set(Rule::kXGradCam,
+          [&] { return sum_of(kSumGA)[j] / (sum_of(kSumA)[j] + kXGradCamEpsilon); });
+      set(Rule::kGradCamPlusPlus, [&] { return sum_of(kSumAlpha)[j]; });
+      set(Rule::kWeighted, [&] { return given_weight(b, c + j); });
     }
 
     // Several rules share a stretch of the planes while it lies in the first-level cache.
     constexpr int64_t kStretch = 512;
     for (int64_t i = 0; i < p.plane;) {
       const int64_t n = p.plane - i < 2 * kStretch ? p.plane - i : kStretch;
-      for (int64_t r = 0; r < p.R; ++r) {
-        add_maps<J>(p.rules[r], {a.data + i, a.stride}, {g.data + i, g.stride},
-                    weights[static_cast<int>(base_of(p.rules[r]))], n, out + r * p.plane + i);
+      for (int64_t r = 0; r < p.R;) {
+        const Acc* factors = weights[static_cast<int>(base_of(p.rules[r]))];
+        Acc* map = out + r * p.plane + i;
+        r += visit_terms(p.rules + r, p.R - r, [&](auto terms) {
+          add_lines<false, J, Acc>(terms, Lines<T>{a.data + i, a.stride},
+                                   Lines<T>{g.data + i, g.stride}, factors, n, map, p.plane);
+        });
       }
       i += n;
-    }
-  }
-
-  template <int J>
-  void add_maps(Rule rule, Lines<T> a, Lines<T> g, const Acc* weights, int64_t n, Acc* out) const {
-    switch (rule) {
-      case Rule::kHiResCam: return add_lines<Term::kProduct, false, J, Acc>(a, g, nullptr, n, out);
-      case Rule::kElementwise:
-        return add_lines<Term::kPositiveProduct, false, J, Acc>(a, g, nullptr, n, out);
-      case Rule::kLayerCam:
-        return add_lines<Term::kPositiveGradient, false, J, Acc>(a, g, nullptr, n, out);
-      case Rule::kHiResCamMagnitude:
-        return add_lines<Term::kProductMagnitude, false, J, Acc>(a, g, nullptr, n, out);
-      default: break;
-    }
-    if (rule == base_of(rule)) {
-      add_lines<Term::kScaled, false, J, Acc>(a, a, weights, n, out);
-    } else {
-      add_lines<Term::kScaledMagnitude, false, J, Acc>(a, a, weights, n, out);
     }
   }
 
@@ -164,11 +191,9 @@ struct LayerCam {
             view.column};
   }
 
-  double* sums(int64_t b, int64_t slab, PlaneSum which) const {
-    return p.sums + ((b * p.slabs + slab) * p.sum_count + p.sum_slot[which]) * p.C;
+  double* sums(int64_t b, int64_t slab, int64_t slot) const {
+    return p.sums + ((b * p.slabs + slab) * p.sum_count + slot) * p.C;
   }
-  bool needs(PlaneSum which) const { return p.sum_slot[which] >= 0; }
-
   // Calls visit(position, count) for each group of positions of a slab; `count` is a constant.
   template <class Visit>
   void for_groups(int64_t slab, const Visit& visit) const {
@@ -183,56 +208,50 @@ struct LayerCam {
   };
 
   void row_sums(int64_t b, int64_t slab) const {
-    for (PlaneSum which : kPlainSums) {
-      if (!needs(which)) continue;
-      double* out = sums(b, slab, which);
-      for (int64_t c = 0; c < p.C; ++c) out[c] = 0;
-    }
-    for_groups(slab, [&](int64_t i, auto count) {
-      constexpr int J = decltype(count)::value;
-      const Lines<T> a = rows(p.a, b, i), g = rows(p.g, b, i);
-      if (needs(kSumG)) {
-        add_lines<Term::kValue, true, J, double>(g, g, nullptr, p.C, sums(b, slab, kSumG));
-      }
-      if (needs(kSumA)) {
-        add_lines<Term::kValue, true, J, double>(a, a, nullptr, p.C, sums(b, slab, kSumA));
-      }
-      if (needs(kSumGA)) {
-        add_lines<Term::kProduct, true, J, double>(a, g, nullptr, p.C, sums(b, slab, kSumGA));
-      }
+    visit_plain_sums([&](auto terms) {
+      double* out = sums(b, slab, 0);
+      for (int64_t i = 0; i < terms.kCount * p.C; ++i) out[i] = 0;
+      for_groups(slab, [&](int64_t i, auto count) {
+        constexpr int J = decltype(count)::value;
+        add_lines<true, J, double>(terms, rows(p.a, b, i), rows(p.g, b, i), nullptr, p.C, out, p.C);
+      });
     });
   }
 
   void row_alpha_sums(int64_t b, int64_t slab) const {
-    double* out = sums(b, slab, kSumAlpha);
+    const double* sum_a = sums(b, 0, p.sum_slot[kSumA]);
+    double* out = sums(b, slab, p.sum_slot[kSumAlpha]);
     for (int64_t c = 0; c < p.C; ++c) out[c] = 0;
-    for_groups(slab, [&](int64_t i, auto count) {
-      constexpr int J = decltype(count)::value;
-      const Lines<T> g = rows(p.g, b, i);
-      add_lines<Term::kAlpha, true, J, double>(g, g, sums(b, 0, kSumA), p.C, out);
+    const auto largest = [&](auto found) {
+      for_groups(slab, [&](int64_t i, auto count) {
+        found = find_largest<decltype(count)::value>(rows(p.g, b, i), p.C, found);
+      });
+      return found;
+    };
+    visit_alpha<T>(largest, sum_a, p.C, [&](auto term) {
+      for_groups(slab, [&](int64_t i, auto count) {
+        constexpr int J = decltype(count)::value;
+        const Lines<T> g = rows(p.g, b, i);
+        add_lines<true, J, double>(term, g, g, sum_a, p.C, out, p.C);
+      });
     });
-  }
-
-  // Leaves the sum over all slabs in slab 0.
-  void total(int64_t b, PlaneSum which, int64_t begin, int64_t end) const {
-    if (!needs(which)) return;
-    double* __restrict out = sums(b, 0, which);
-    for (int64_t slab = 1; slab < p.slabs; ++slab) {
-      const double* part = sums(b, slab, which);
-      for (int64_t c = begin; c < end; ++c) out[c] += part[c];
-    }
   }
 
   void row_totals(int64_t b, int64_t chunk, bool alpha) const {
     const int64_t begin = chunk * kChannelChunk;
     const int64_t end = begin + kChannelChunk < p.C ? begin + kChannelChunk : p.C;
-    if (alpha) {
-      total(b, kSumAlpha, begin, end);
-    } else {
-      for (PlaneSum which : kPlainSums) total(b, which, begin, end);
+    // The sum over all slabs, left in slab 0.
+    for (int64_t slot = 0; slot < p.sum_count; ++slot) {
+      if ((slot == p.sum_slot[kSumAlpha]) != alpha) continue;
+      double* __restrict out = sums(b, 0, slot);
+      for (int64_t slab = 1; slab < p.slabs; ++slab) {
+        const double* part = sums(b, slab, slot);
+        for (int64_t c = begin; c < end; ++c) out[c] += part[c];
+      }
     }
     for (int64_t r = 0; r < p.R; ++r) {
-      if ((base_of(p.rules[r]) == Rule::kGradCamPlusPlus) == alpha) set_row_weights(b, r, begin, end);
+      if ((base_of(p.rules[r]) == Rule::kGradCamPlusPlus) == alpha)
+        set_row_weights(b, r, begin, end);
     }
   }
 
@@ -243,15 +262,15 @@ struct LayerCam {
     };
     switch (base_of(p.rules[r])) {
       case Rule::kGradCam: {
-        const double* g = sums(b, 0, kSumG);
+        const double* g = sums(b, 0, p.sum_slot[kSumG]);
         return set([&](int64_t c) { return g[c] / static_cast<double>(positions()); });
       }
       case Rule::kXGradCam: {
-        const double *ga = sums(b, 0, kSumGA), *a = sums(b, 0, kSumA);
+        const double *ga = sums(b, 0, p.sum_slot[kSumGA]), *a = sums(b, 0, p.sum_slot[kSumA]);
         return set([&](int64_t c) { return ga[c] / (a[c] + kXGradCamEpsilon); });
       }
       case Rule::kGradCamPlusPlus: {
-        const double* alpha = sums(b, 0, kSumAlpha);
+        const double* alpha = sums(b, 0, p.sum_slot[kSumAlpha]);
         return set([&](int64_t c) { return alpha[c]; });
       }
       case Rule::kWeighted: return set([&](int64_t c) { return given_weight(b, c); });
@@ -266,29 +285,13 @@ struct LayerCam {
   void row_maps(int64_t b, int64_t slab) const {
     for_groups(slab, [&](int64_t i, auto count) {
       constexpr int J = decltype(count)::value;
-      const Lines<T> a = rows(p.a, b, i), g = rows(p.g, b, i);
-      for (int64_t r = 0; r < p.R; ++r) {
+      for (int64_t r = 0; r < p.R;) {
+        const Acc* factors = row_weights(b, r);
         Acc* map = static_cast<Acc*>(p.maps) + (r * p.B + b) * positions() + i;
-        switch (p.rules[r]) {
-          case Rule::kHiResCam:
-            sum_lines<Term::kProduct, true, J, Acc>(a, g, nullptr, p.C, map);
-            break;
-          case Rule::kElementwise:
-            sum_lines<Term::kPositiveProduct, true, J, Acc>(a, g, nullptr, p.C, map);
-            break;
-          case Rule::kLayerCam:
-            sum_lines<Term::kPositiveGradient, true, J, Acc>(a, g, nullptr, p.C, map);
-            break;
-          case Rule::kHiResCamMagnitude:
-            sum_lines<Term::kProductMagnitude, true, J, Acc>(a, g, nullptr, p.C, map);
-            break;
-          default:
-            if (p.rules[r] == base_of(p.rules[r])) {
-              sum_lines<Term::kScaled, true, J, Acc>(a, a, row_weights(b, r), p.C, map);
-            } else {
-              sum_lines<Term::kScaledMagnitude, true, J, Acc>(a, a, row_weights(b, r), p.C, map);
-            }
-        }
+        r += visit_terms(p.rules + r, p.R - r, [&](auto terms) {
+          sum_lines<true, J, Acc>(terms, rows(p.a, b, i), rows(p.g, b, i), factors, p.C, map,
+                                  p.B * positions());
+        });
       }
     });
     const int64_t begin = slab * p.slab;

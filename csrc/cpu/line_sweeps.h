@@ -8,9 +8,10 @@ namespace CAMFUSE_ISA {
 
 constexpr double kGradCamPlusPlusEpsilon = 1e-6;
 
-// What is summed. x and y are A and G, or just one of the two as x.
+// What is summed. x is A and y is G, but for gradcam++'s terms, where x is G.
 enum class Term {
-  kValue,             // x
+  kX,                 // x
+  kY,                 // y
   kScaled,            // x * factor
   kScaledMagnitude,   // |x * factor|
   kProduct,           // x * y
@@ -18,27 +19,45 @@ enum class Term {
   kPositiveProduct,   // max(x * y, 0)
   kPositiveGradient,  // x * max(y, 0)
   kAlpha,             // gradcam++'s max(x, 0) * alpha(x); factor is the plane sum of A
+  kAlphaInRange,      // the same with a quotient in f32, where alpha_fits_f32
+};
+
+// Terms that one sweep over the lines sums side by side.
+template <Term... terms>
+struct Terms {
+  static constexpr int kCount = sizeof...(terms);
 };
 
 constexpr bool has_factor(Term term) {
-  return term == Term::kScaled || term == Term::kScaledMagnitude || term == Term::kAlpha;
+  return term == Term::kScaled || term == Term::kScaledMagnitude || term == Term::kAlpha ||
+         term == Term::kAlphaInRange;
 }
-constexpr bool has_y(Term term) { return !has_factor(term) && term != Term::kValue; }
+constexpr bool has_x(Term term) { return term != Term::kY; }
+constexpr bool has_y(Term term) { return !has_factor(term) && term != Term::kX; }
 
 template <Term term, class Acc>
 CAMFUSE_INLINE Vec<Acc> evaluate(Vec<Acc> x, Vec<Acc> y, Vec<Acc> factor) {
-  if constexpr (term == Term::kValue) return x;
+  if constexpr (term == Term::kX) return x;
+  if constexpr (term == Term::kY) return y;
   if constexpr (term == Term::kScaled) return x * factor;
   if constexpr (term == Term::kScaledMagnitude) return magnitude<Acc>(x * factor);
   if constexpr (term == Term::kProduct) return x * y;
   if constexpr (term == Term::kProductMagnitude) return magnitude<Acc>(x * y);
   if constexpr (term == Term::kPositiveProduct) return relu<Acc>(x * y);
   if constexpr (term == Term::kPositiveGradient) return x * relu<Acc>(y);
-  if constexpr (term == Term::kAlpha) {
+  if constexpr (term == Term::kAlpha || term == Term::kAlphaInRange) {
+    // The denominator's summands can cancel: always in Acc.
     const Vec<Acc> square = x * x;
-    const Vec<Acc> alpha =
-        square / (2 * square + square * x * factor + static_cast<Acc>(kGradCamPlusPlusEpsilon));
-    return relu<Acc>(x) * (x == 0 ? Vec<Acc>{} : alpha);
+    const Vec<Acc> denominator =
+        square * (2 + x * factor) + static_cast<Acc>(kGradCamPlusPlusEpsilon);
+    if constexpr (term == Term::kAlpha) {
+      return relu<Acc>(x) * (x == 0 ? Vec<Acc>{} : square / denominator);
+    } else {
+      using Floats = Vector<float, kLanes<Acc>>;
+      const Floats alpha =
+          __builtin_convertvector(square, Floats) / __builtin_convertvector(denominator, Floats);
+      return relu<Acc>(x) * widen<kLanes<Acc>>(alpha);
+    }
   }
 }
 
@@ -49,77 +68,116 @@ struct Lines {
   int64_t stride;
 };
 
-// Asks for what a sweep reads soon, across the page border where the processor's own prefetcher
-// stops. Asking for addresses past the end is harmless.
-CAMFUSE_INLINE void prefetch(const void* at) {
-  __builtin_prefetch(static_cast<const char*>(at) + 1024);
+// The vector at element i of line j. Asks for what a sweep reads soon, across the page border where
+// the processor's own prefetcher stops; asking for addresses past the end is harmless.
+template <class Acc, class T>
+CAMFUSE_INLINE Vec<Acc> stream(Lines<T> lines, int j, int64_t i) {
+  const T* at = lines.data + j * lines.stride + i;
+  __builtin_prefetch(reinterpret_cast<const char*>(at) + 1024);
+  return load<Acc>(at);
 }
 
-// out[i] += sum_j term(x_j[i], y_j[i], factor), j < J, i < n. `factors` holds one value per line j,
-// or per element i.
-template <Term term, bool rows, int J, class Acc, class T>
-CAMFUSE_INLINE void add_lines(Lines<T> x, Lines<T> y, const Acc* factors, int64_t n,
-                              Acc* __restrict out) {
-  constexpr int L = kLanes<Acc>;
+// out[k][i] += sum_j terms_k(x_j[i], y_j[i], factor), j < J, i < n, with out[k] at out +
+// k * out_stride. `factors` holds one value per line j, or per element i.
+template <bool rows, int J, class Acc, class T, Term... terms>
+CAMFUSE_INLINE void add_lines(Terms<terms...>, Lines<T> x, Lines<T> y, const Acc* factors,
+                              int64_t n, Acc* out, int64_t out_stride) {
+  constexpr int L = kLanes<Acc>, K = sizeof...(terms);
+  constexpr bool with_factor = (has_factor(terms) || ...);
+  constexpr bool with_x = (has_x(terms) || ...), with_y = (has_y(terms) || ...);
+  static_assert(J == 1 || J == 4);
   Vec<Acc> line_factor[J];
-  if constexpr (has_factor(term) && !rows) {
+  if constexpr (with_factor && !rows) {
     for (int j = 0; j < J; ++j) line_factor[j] = splat<Acc>(factors[j]);
   }
-  const auto sweep = [&](int64_t i) __attribute__((always_inline)) {
-    Vec<Acc> terms[J];
+  const auto add = [&](int64_t i, auto only) __attribute__((always_inline)) {
+    Vec<Acc> values[J][K];
     for (int j = 0; j < J; ++j) {
-      prefetch(x.data + j * x.stride + i);
-      if constexpr (has_y(term)) prefetch(y.data + j * y.stride + i);
-      Vec<Acc> factor{}, y_value{};
-      if constexpr (has_factor(term)) {
-        if constexpr (rows)
-          factor = load<Acc>(factors + i);
-        else
-          factor = line_factor[j];
-      }
-      if constexpr (has_y(term)) y_value = load<Acc>(y.data + j * y.stride + i);
-      terms[j] = evaluate<term, Acc>(load<Acc>(x.data + j * x.stride + i), y_value, factor);
+      Vec<Acc> factor{}, x_value{}, y_value{};
+      if constexpr (with_factor) factor = rows ? load<Acc>(factors + i) : line_factor[j];
+      if constexpr (with_x) x_value = stream<Acc>(x, j, i);
+      if constexpr (with_y) y_value = stream<Acc>(y, j, i);
+      int k = 0;
+      ((values[j][k++] = evaluate<terms, Acc>(x_value, y_value, factor)), ...);
     }
-    if constexpr (J == 4)
-      return (terms[0] + terms[1]) + (terms[2] + terms[3]);
-    else
-      return terms[0];
+    for (int k = 0; k < K; ++k) {
+      Vec<Acc> sum = values[0][k];
+      if constexpr (J == 4) {
+        sum = (values[0][k] + values[1][k]) + (values[2][k] + values[3][k]);
+      }
+      Acc* at = out + k * out_stride + i;
+      store<Acc>(at, load<Acc>(at) + only(sum));
+    }
   };
   int64_t i = 0;
-  for (; i + L <= n; i += L) store<Acc>(out + i, load<Acc>(out + i) + sweep(i));
+  for (; i + L <= n; i += L) add(i, [](Vec<Acc> sum) { return sum; });
   if (i < n) {  // the last whole vector, without the lanes already added
     const int64_t last = n - L;
-    const Vec<Acc> rest = from_lane<Acc>(sweep(last), i - last);
-    store<Acc>(out + last, load<Acc>(out + last) + rest);
+    add(last, [&](Vec<Acc> sum) { return from_lane<Acc>(sum, i - last); });
   }
 }
 
-// sums[j] = sum_i term(x_j[i], y_j[i], factor), j < J, i < .
-template <Term term, bool rows, int J, class Acc, class T>
-CAMFUSE_INLINE void sum_lines(Lines<T> x, Lines<T> y, const Acc* factors, int64_t n, Acc* sums) {
-  constexpr int L = kLanes<Acc>;
-  Vec<Acc> total[J] = {};
-  const auto value = [&](int j, int64_t i) __attribute__((always_inline)) {
-    Vec<Acc> factor{}, y_value{};
-    if constexpr (has_factor(term)) {
-      factor = rows ? load<Acc>(factors + i) : splat<Acc>(factors[j]);
+// out[k][j] = sum_i terms_k(x_j[i], y_j[i], factor), j < J, i < n, laid out as in add_lines.
+template <bool rows, int J, class Acc, class T, Term... terms>
+CAMFUSE_INLINE void sum_lines(Terms<terms...>, Lines<T> x, Lines<T> y, const Acc* factors,
+                              int64_t n, Acc* out, int64_t out_stride) {
+  constexpr int L = kLanes<Acc>, K = sizeof...(terms);
+  constexpr bool with_factor = (has_factor(terms) || ...);
+  constexpr bool with_x = (has_x(terms) || ...), with_y = (has_y(terms) || ...);
+  Vec<Acc> line_factor[J];
+  if constexpr (with_factor && !rows) {
+    for (int j = 0; j < J; ++j) line_factor[j] = splat<Acc>(factors[j]);
+  }
+  Vec<Acc> totals[J][K] = {};
+  const auto add = [&](int64_t i, auto only) __attribute__((always_inline)) {
+    for (int j = 0; j < J; ++j) {
+      Vec<Acc> factor{}, x_value{}, y_value{};
+      if constexpr (with_factor) factor = rows ? load<Acc>(factors + i) : line_factor[j];
+      if constexpr (with_x) x_value = stream<Acc>(x, j, i);
+      if constexpr (with_y) y_value = stream<Acc>(y, j, i);
+      int k = 0;
+      ((totals[j][k++] += only(evaluate<terms, Acc>(x_value, y_value, factor))), ...);
     }
-    if constexpr (has_y(term)) y_value = load<Acc>(y.data + j * y.stride + i);
-    return evaluate<term, Acc>(load<Acc>(x.data + j * x.stride + i), y_value, factor);
   };
   int64_t i = 0;
-  for (; i + L <= n; i += L) {
-    for (int j = 0; j < J; ++j) {
-      prefetch(x.data + j * x.stride + i);
-      if constexpr (has_y(term)) prefetch(y.data + j * y.stride + i);
-      total[j] += value(j, i);
-    }
-  }
+  for (; i + L <= n; i += L) add(i, [](Vec<Acc> value) { return value; });
   if (i < n) {
     const int64_t last = n - L;
-    for (int j = 0; j < J; ++j) total[j] += from_lane<Acc>(value(j, last), i - last);
+    add(last, [&](Vec<Acc> value) { return from_lane<Acc>(value, i - last); });
   }
-  for (int j = 0; j < J; ++j) sums[j] = sum_lanes<Acc>(total[j]);
+  for (int k = 0; k < K; ++k) {
+    for (int j = 0; j < J; ++j) out[k * out_stride + j] = sum_lanes<Acc>(totals[j][k]);
+  }
+}
+
+// The larger of |x_j[i]| and `largest`, per lane, j < J, i < n.
+template <int J, class T>
+CAMFUSE_INLINE Vec<float> find_largest(Lines<T> x, int64_t n, Vec<float> largest) {
+  constexpr int L = kLanes<float>;
+  const auto look = [&](int64_t i) __attribute__((always_inline)) {
+    for (int j = 0; j < J; ++j) {
+      const Vec<float> size = magnitude<float>(stream<float>(x, j, i));
+      largest = size > largest ? size : largest;
+    }
+  };
+  for (int64_t i = 0; i + L <= n; i += L) look(i);
+  look(n - L);
+  return largest;
+}
+
+// Whether the squares and denominators of gradcam++ are in the range of f32, for gradients up to
+// `largest` and plane sums of A `sums` [count]. Where a square underflows, the channel weights that
+// it adds to do so too.
+inline bool alpha_fits_f32(Vec<float> largest, const double* sums, int64_t count) {
+  float lanes[kLanes<float>];
+  store<float>(lanes, largest);
+  double gradient = 0, sum = 0;
+  for (float lane : lanes) gradient = lane > gradient ? static_cast<double>(lane) : gradient;
+  for (int64_t i = 0; i < count; ++i) {
+    const double size = sums[i] < 0 ? -sums[i] : sums[i];
+    sum = size <= sum ? sum : size;  // NaN stays
+  }
+  return gradient * gradient * (2 + gradient * sum) < 1e37;
 }
 
 // Minimum and maximum of x[0..n); both NaN if an element is.

@@ -6,6 +6,11 @@
 #pragma once
 
 #include <stdint.h>
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#include <type_traits>
 
 // GCC notes that functions with vector arguments changed their ABI in version 4.6.
 #pragma GCC diagnostic ignored "-Wpsabi"
@@ -58,6 +63,29 @@ CAMFUSE_INLINE To bit_cast(From from) {
   return to;
 }
 
+// Conversions to lanes twice as wide. GCC 12 splits the plain ones in halves and joins them again.
+template <int N>
+CAMFUSE_INLINE Vector<double, N> widen(Vector<float, N> x) {
+#if defined(__AVX512F__)
+  if constexpr (N == 8) return _mm512_maskz_cvtps_pd(0xff, x);
+#endif
+  return __builtin_convertvector(x, Vector<double, N>);
+}
+template <int N>
+CAMFUSE_INLINE Vector<uint32_t, N> widen(Vector<uint16_t, N> x) {
+#if defined(__AVX512F__)
+  if constexpr (N == 16) {
+    return bit_cast<Vector<uint32_t, N>>(_mm512_maskz_cvtepu16_epi32(0xffff, bit_cast<__m256i>(x)));
+  }
+#endif
+#if defined(__AVX2__)
+  if constexpr (N == 8) {
+    return bit_cast<Vector<uint32_t, N>>(_mm256_cvtepu16_epi32(bit_cast<__m128i>(x)));
+  }
+#endif
+  return __builtin_convertvector(x, Vector<uint32_t, N>);
+}
+
 template <int N>
 CAMFUSE_INLINE Vector<float, N> load_floats(const float* from) {
   return load_raw<float, N>(from);
@@ -65,16 +93,14 @@ CAMFUSE_INLINE Vector<float, N> load_floats(const float* from) {
 
 template <int N>
 CAMFUSE_INLINE Vector<float, N> load_floats(const BFloat16* from) {
-  using Bits = Vector<uint32_t, N>;
-  return bit_cast<Vector<float, N>>(__builtin_convertvector(load_raw<uint16_t, N>(from), Bits)
-                                    << 16);
+  return bit_cast<Vector<float, N>>(widen<N>(load_raw<uint16_t, N>(from)) << 16);
 }
 
 template <int N>
 CAMFUSE_INLINE Vector<float, N> load_floats(const Half* from) {
   using Bits = Vector<uint32_t, N>;
   using Floats = Vector<float, N>;
-  const Bits half = __builtin_convertvector(load_raw<uint16_t, N>(from), Bits);
+  const Bits half = widen<N>(load_raw<uint16_t, N>(from));
   const Bits magnitude = half & 0x7fff;
   // Exponent and mantissa move to their places in a float; the exponent's bias grows by 112, and by
   // as much again for infinity and NaN, whose exponent is all ones in both formats.
@@ -95,7 +121,7 @@ CAMFUSE_INLINE Vec<Acc> load(const T* from) {
   } else if constexpr (sizeof(Acc) == sizeof(float)) {
     return load_floats<kLanes<Acc>>(from);
   } else {
-    return __builtin_convertvector(load_floats<kLanes<Acc>>(from), Vec<Acc>);
+    return widen<kLanes<Acc>>(load_floats<kLanes<Acc>>(from));
   }
 }
 
@@ -117,7 +143,8 @@ CAMFUSE_INLINE Vec<Acc> relu(Vec<Acc> x) {
 
 template <class Acc>
 CAMFUSE_INLINE Vec<Acc> magnitude(Vec<Acc> x) {
-  return x < 0 ? -x : x;
+  using Bits = Vector<std::conditional_t<sizeof(Acc) == 8, uint64_t, uint32_t>, kLanes<Acc>>;
+  return bit_cast<Vec<Acc>>(bit_cast<Bits>(x) & (~Bits{} >> 1));
 }
 
 // `x`, with 0 in the lanes before `first`.
