@@ -19,7 +19,7 @@ const char* supported_isas();
 
 // Calls NAMESPACE::FUNCTION(...) of the active build.
 #if defined(__x86_64__)
-#define CAMFUSE_DISPATCH_ISA(FUNCTION, ...)                                   \
+#define CAMFUSE_DISPATCH_ISA(FUNCTION, ...)                                     \
   (::camfuse::active_isa() == ::camfuse::Isa::kV4   ? v4::FUNCTION(__VA_ARGS__) \
    : ::camfuse::active_isa() == ::camfuse::Isa::kV3 ? v3::FUNCTION(__VA_ARGS__) \
                                                     : baseline::FUNCTION(__VA_ARGS__))

@@ -1,9 +1,9 @@
-#include "cuda/probe.h"
-
 #include <cuda_runtime.h>
 
 #include <stdexcept>
 #include <string>
+
+#include "cuda/probe.h"
 
 namespace camfuse::cuda {
 namespace {
