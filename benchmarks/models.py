@@ -17,7 +17,7 @@ def build(name: str) -> nn.Module:
     """A torchvision classifier with random weights, or EfficientNet-Lite0 with its own; eval."""
     torch.manual_seed(0)
     if name == "efficientnet-lite0":
-        return load_model("efficientnet-lite:0").module
+        return load_model("efficientnet-lite:0").module.requires_grad_(False)
     return getattr(torchvision.models, name)(weights=None).eval().requires_grad_(False)
 
 

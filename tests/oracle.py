@@ -40,7 +40,7 @@ def autograd_pairs(
         if name
     ]
     try:
-        output = model(x.clone().requires_grad_())
+        output = model(x.clone().requires_grad_().clone())
     finally:
         for handle in handles:
             handle.remove()

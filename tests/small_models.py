@@ -57,6 +57,98 @@ class OverwrittenIdentity(SkipOverIdentity):
         return self.second(y) + y
 
 
+class OverwrittenTwin(SkipOverIdentity):
+    """The skip connection reads the tensor after it was overwritten through its other name."""
+
+    def body(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        y = self.through(x)
+        y.mul_(2)
+        return x + self.second(y)
+
+
+class StashedTwin(SkipOverIdentity):
+    """A module returns a tensor that somebody else stashed."""
+
+    class Stash(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.kept: list[Tensor] = []
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.kept[0]
+
+    def __init__(self) -> None:
+        super().__init__(self.Stash())
+
+    def body(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        self.through.kept[:] = [x]
+        y = self.through(x.sum())
+        self.through.kept.clear()
+        return x + self.second(y)
+
+
+class ListTwin(SkipOverIdentity):
+    """A module returns one of the tensors in a list."""
+
+    class Pick(nn.Module):
+        def forward(self, xs: list[Tensor]) -> Tensor:
+            return xs[-1]
+
+    def __init__(self) -> None:
+        super().__init__(self.Pick())
+
+    def body(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return x + self.second(self.through([x * 2, x]))
+
+
+class SharedView(Head):
+    """A view of a module's input is overwritten, and the input read afterwards."""
+
+    class View(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x[:, 1:3]
+
+    def __init__(self) -> None:
+        super().__init__(4)
+        self.first = nn.Conv2d(3, 4, 3, padding=1)
+        self.view = self.View()
+        self.second = nn.Conv2d(4, 4, 3, padding=1)
+
+    def body(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        self.view(x).mul_(3)
+        return self.second(x)
+
+
+class OverwrittenSigmoid(Head):
+    """Overwrites what autograd saved: it runs, but could not be trained."""
+
+    def __init__(self) -> None:
+        super().__init__(4)
+        self.first = nn.Conv2d(3, 4, 3, padding=1)
+        self.sigmoid = nn.Sigmoid()
+        self.second = nn.Conv2d(4, 4, 3, padding=1)
+
+    def body(self, x: Tensor) -> Tensor:
+        return self.second(self.sigmoid(self.first(x)).mul_(2))
+
+
+class TrainableBuffer(Head):
+    """Something that requires grad is no parameter."""
+
+    def __init__(self) -> None:
+        super().__init__(4)
+        self.first = nn.Conv2d(3, 4, 3, padding=1)
+        self.second = nn.Conv2d(4, 4, 3, padding=1)
+        self.register_buffer("scale", torch.ones(4, 1, 1))
+
+    def body(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x) * self.scale)
+
+
 class Residual(Head):
     """What torchvision's residual blocks do: in-place ReLU, in-place addition."""
 
@@ -103,13 +195,27 @@ class Moody(Head):
 
     def __init__(self) -> None:
         super().__init__(4)
+        self.stem = nn.Conv2d(3, 3, 1)  # the root, which nobody can overwrite
         self.first = nn.Conv2d(3, 4, 3, padding=1)
         self.second = nn.Conv2d(4, 4, 3, padding=1)
         self.in_place = False
 
     def body(self, x: Tensor) -> Tensor:
-        x = self.first(x)
+        x = self.first(self.stem(x))
         return self.second(x.relu_() if self.in_place else x.relu())
+
+
+class OverwrittenInput(Moody):
+    """Normalises its input in place, and overwrites an activation so that a pass is repeated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def body(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        self.in_place = self.calls > 2
+        return super().body(x.sub_(0.5))
 
 
 class DeadEnd(Head):

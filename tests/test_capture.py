@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,11 +20,18 @@ from small_models import (
     Branches,
     DeadEnd,
     Head,
+    ListTwin,
     Moody,
     OverwrittenIdentity,
+    OverwrittenInput,
+    OverwrittenSigmoid,
+    OverwrittenTwin,
     OverwrittenView,
     Residual,
+    SharedView,
     SkipOverIdentity,
+    StashedTwin,
+    TrainableBuffer,
 )
 
 EXACT = 1e-12  # f64 runs the same kernels on the same numbers
@@ -99,16 +107,54 @@ def test_a_skip_connection_around_a_pass_through_module_keeps_its_gradient(
     assert_agrees(make(SkipOverIdentity, through), image(), "through")
 
 
-def test_an_overwritten_pass_through_root_is_detached_with_a_warning() -> None:
-    model = make(OverwrittenIdentity)
-    found, got = pairs(model, image(), layers="through")
-    expected = autograd_pairs(model, image())["through"]
-    assert relative_error(got["through"][0], expected[0]) <= EXACT
-    assert relative_error(got["through"][1], expected[1]) <= EXACT
+@pytest.mark.parametrize("kind", [OverwrittenIdentity, OverwrittenTwin, StashedTwin, ListTwin])
+def test_whoever_holds_the_rooted_tensor_hangs_on_the_root(kind: type[nn.Module]) -> None:
+    """Capturing changes neither the model's output nor, by the choice of layers, a map."""
+    model, x = make(kind), image()
+    with torch.no_grad():
+        expected = model(x).amax(1)
+    together, among_all = pairs(model, x, layers="all")
+    for name in among_all:
+        if together.layers and name.split("#")[0] == name:
+            alone, got = pairs(model, x, layers=name)
+            assert torch.equal(alone.scores.values[0], expected), name
+            assert torch.equal(got[name][0], among_all[name][0]), name
+            assert torch.equal(got[name][1], among_all[name][1]), name
+            assert alone.warnings == ()
+
+
+def test_a_shared_view_that_is_overwritten_is_warned_of() -> None:
+    found, _ = pairs(make(SharedView), image(), layers="all")
     assert len(found.warnings) == 1
-    assert "through" in found.warnings[0]
-    again, _ = pairs(model, image(), layers="through")
-    assert again.warnings == found.warnings
+    assert "view: a later module overwrites this view of its input in place" in found.warnings[0]
+    assert pairs(make(OverwrittenView), image(), layers="all")[0].warnings == ()
+
+
+def test_what_autograd_saved_may_be_overwritten() -> None:
+    model, x = make(OverwrittenSigmoid), image()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        model(x).sum().backward()
+    found = assert_agrees(model, x)
+    assert "sigmoid" in [layer.name for layer in found.layers]
+    camfuse.cam(model, x, "first")
+
+
+def test_a_model_that_overwrites_its_input_sees_it_fresh_in_every_attempt() -> None:
+    model, x = make(OverwrittenInput), image()
+    before = x.clone()
+    assert_agrees(model, x)
+    assert_agrees(model, x)  # now it overwrites an activation too, and the pass is repeated
+    assert model.calls == 5
+    assert torch.equal(x, before)
+
+
+def test_tensors_that_require_grad_besides_the_parameters_change_nothing() -> None:
+    model, x = make(TrainableBuffer), image()
+    expected = camfuse.layer_cams(model, x)
+    model.scale.requires_grad_()
+    stack = camfuse.layer_cams(model, x)
+    assert torch.equal(stack.flat, expected.flat)
+    assert model.scale.requires_grad
 
 
 def test_a_view_that_is_overwritten_keeps_its_activation_and_gradient() -> None:
@@ -117,13 +163,16 @@ def test_a_view_that_is_overwritten_keeps_its_activation_and_gradient() -> None:
 
 
 def test_an_output_overwritten_for_the_first_time_is_noticed() -> None:
-    model = make(Moody)
-    x = image()
-    assert_agrees(model, x, ["first", "second"])
+    model, x = make(Moody), image()
+    passes: list[int] = []
+    model.stem.register_forward_hook(lambda *_: passes.append(1))
+    assert_agrees(model, x)
     model.in_place = True
-    assert_agrees(model, x, ["first", "second"])  # learned "not overwritten", now a surprise
+    passes.clear()
+    assert_agrees(model, x)  # learned "not overwritten", now a surprise
+    assert len(passes) == 3  # the oracle's, and two of camfuse
     model.in_place = False
-    assert_agrees(model, x, ["first", "second"])
+    assert_agrees(model, x)
 
 
 def test_a_module_called_twice_has_two_names_in_order_of_execution() -> None:
@@ -200,6 +249,27 @@ def assert_same(before: object, after: object) -> None:
 
 def explode(*_: object) -> Tensor:
     raise BoomError
+
+
+class Counting(Residual):
+    """Writes to buffers in eval mode too, one of them new."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(1))
+        self.register_buffer("last", None)
+
+    def body(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        self.last = x.mean()
+        return super().body(x)
+
+
+def test_buffers_that_the_model_writes_are_as_before() -> None:
+    model = make(Counting)
+    camfuse.layer_cams(model, image())
+    assert float(model.calls) == 0
+    assert model.last is None
 
 
 @pytest.mark.parametrize("where", ["nowhere", "forward", "visit", "target"])
@@ -427,6 +497,7 @@ def test_keyword_and_positional_inputs() -> None:
         (torch.empty(0, 3, 8, 8), "the batch is empty"),
         ((), "at least one tensor"),
         ({"x": 3}, "at least one tensor"),
+        (None, "expected a tensor, a sequence .* got NoneType"),
     ],
 )
 def test_bad_inputs_are_named(inputs: object, message: str) -> None:
@@ -462,3 +533,46 @@ def test_another_thread_may_use_the_model_meanwhile() -> None:
 def test_a_model_on_another_device_is_refused_before_it_runs() -> None:
     with pytest.raises(ValueError, match=r"inputs: .* run on the CPU so far.* got meta"):
         camfuse.layer_cams(make(Residual), image().to("meta"))
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (torch.jit.script(nn.Conv2d(3, 4, 1)), "TorchScript modules run no hooks"),
+        (nn.Sequential(nn.LazyConv2d(4, 1)).eval(), "run the model once first"),
+        (lambda x: x, "expected a torch.nn.Module, got function"),
+    ],
+)
+def test_models_that_cannot_be_captured_are_refused(model: nn.Module, message: str) -> None:
+    with pytest.raises(ValueError, match=f"model: .*{message}"):
+        camfuse.layer_cams(model.eval() if isinstance(model, nn.Module) else model, image())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layers": [3]}, "layers: expected names and modules, got 3"),
+        ({"layers": None}, "layers: expected names or modules, got None"),
+        ({"target": "cat"}, "target: expected None, a class index.* got 'cat'"),
+        ({"method": 3}, "method: expected one of gradcam"),
+        ({"method": [3]}, "method: expected one of gradcam"),
+    ],
+)
+def test_options_of_the_wrong_kind_are_named(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        camfuse.layer_cams(make(Residual), image(), **options)
+
+
+def test_ddp_wrappers_are_looked_through(tmp_path: Path) -> None:
+    model, x = make(Residual), image()
+    expected = camfuse.layer_cams(model, x)
+    store = f"file://{tmp_path}/store"
+    torch.distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)
+    try:
+        wrapped = nn.parallel.DistributedDataParallel(model)
+        stack = camfuse.layer_cams(wrapped, x)
+        wrapped(x).sum().backward()  # still trains
+    finally:
+        torch.distributed.destroy_process_group()
+    assert stack.names == expected.names
+    assert torch.equal(stack.flat, expected.flat)

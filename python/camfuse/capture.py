@@ -16,17 +16,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 from torch.autograd.graph import get_gradient_edge
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from camfuse.captured import Capture, Captured, Reshape, Visitor
 from camfuse.inputs import Inputs, call_arguments, first_image
 from camfuse.layers import LayerSelection, Selection, repeats_input, select_layers, unwrap
 from camfuse.layouts import Layout, LayoutTracker
 from camfuse.preserve import (
-    RootedTensors,
     borrowed_buffers,
     eager,
-    frozen_parameters,
+    frozen,
+    plain_attention,
     random_state,
     release_spare_memory,
 )
@@ -66,27 +68,30 @@ def capture(
             tensors, or no target depends on any selected layer.
     """
     model = unwrap(model)
-    _check_mode(model, allow_training)
+    _check_model(model, allow_training)
     selection = select_layers(model, layers)
     memory = _memory_of(model)
     with memory.lock:
-        # Overwritten outputs and roots that cannot stay are learned by running into them: each
-        # retry knows more, and two things can be learned.
-        for attempt in range(3):
+        # What a model overwrites is learned by running into it: each retry knows more.
+        copy_all = keep_saved = False
+        for _ in range(3):
             one_pass = _Pass(
-                model, inputs, visit, selection, target, reshape, memory, create_graph, attempt > 0
+                model, inputs, visit, selection, target, reshape, memory, create_graph, copy_all
             )
             try:
-                found = one_pass.run()
+                found = one_pass.run(keep_saved=keep_saved)
+            except _OverwrittenError:
+                copy_all = True
+            except RuntimeError as error:
+                # An operation saved its output for the backward pass and a later one overwrote it:
+                # fine in inference, which is all that the model may have been made for.
+                if keep_saved or "modified by an inplace operation" not in str(error):
+                    raise
+                keep_saved = True
+            else:
                 if one_pass.learning:
                     release_spare_memory()
                 return found
-            except _OverwrittenError:
-                continue
-            except RuntimeError as error:
-                if not one_pass.object_roots or "leaf Variable" not in str(error):
-                    raise
-                memory.detached_roots |= one_pass.object_roots
         raise RuntimeError("activations keep being overwritten differently in each pass")
 
 
@@ -100,12 +105,10 @@ class _Memory:
 
     Attributes:
         overwritten: Whether a later module overwrites this output.
-        detached_roots: Outputs that cannot be roots themselves.
     """
 
     lock: threading.RLock = field(default_factory=threading.RLock)
     overwritten: dict[str, bool] = field(default_factory=dict)
-    detached_roots: set[str] = field(default_factory=set)
 
 
 _memories: weakref.WeakKeyDictionary[nn.Module, _Memory] = weakref.WeakKeyDictionary()
@@ -150,10 +153,10 @@ class _Pass:
         self.input_size = (image.shape[-2], image.shape[-1]) if image.ndim == 4 else (0, 0)
         self.tracker = LayoutTracker(image)
 
-        self.rooted = RootedTensors()
         self.roots: list[Tensor] = []
-        self.object_roots: set[str] = set()
+        self.rooted_objects: list[Tensor] = []
         self.rooted_modules: set[nn.Module] = set()
+        self.shared_views: list[tuple[str, Tensor, int]] = []
         self.layers: list[Captured] = []
         self.skipped: list[Skipped] = []
         self.warnings: list[str] = []
@@ -164,15 +167,19 @@ class _Pass:
         self.current_target = 0
         self.last_target = 0
 
-    def run(self) -> Capture:
+    def run(self, *, keep_saved: bool) -> Capture:
+        """Both passes; ``keep_saved`` lets the model overwrite what autograd saved."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
+            stack.enter_context(plain_attention())
+            if keep_saved:
+                stack.enter_context(torch.autograd.graph.allow_mutation_on_saved_tensors())
             stack.enter_context(random_state(self.device))
             stack.enter_context(eager(self.model))
-            stack.enter_context(borrowed_buffers(self.model))
             if not self.create_graph:
-                stack.enter_context(frozen_parameters(self.model))
+                stack.enter_context(frozen(self.model))
+            stack.enter_context(borrowed_buffers(self.model))
             stack.callback(self._let_go)
             _running.passes.append(self)
             stack.callback(_running.passes.pop)
@@ -239,9 +246,7 @@ class _Pass:
             self.skipped.append(Skipped(name, kind, f"{repeats}: shown under 'all' or by name"))
         if record.alias_of is not None:
             return None
-        if not output.requires_grad:
-            self.rooted_modules.add(module)
-        returned = self._record(record, output, is_source=any(output is one for one in sources))
+        returned = self._record(record, module, sources, output)
         if returned is not output and layout is not None:
             self.tracker.note(returned, layout.axes)
         return returned
@@ -283,7 +288,9 @@ class _Pass:
             return "no spatial extent (1 x 1): shown by name"
         return spatial, (shape[1], shape[2], shape[3])
 
-    def _record(self, record: Captured, output: Tensor, *, is_source: bool) -> Tensor:
+    def _record(
+        self, record: Captured, module: nn.Module, sources: list[Tensor], output: Tensor
+    ) -> Tensor:
         """Remembers the activation, sees that its gradient will be told, returns what flows on."""
         if self.create_graph:
             # The copy flows on, so that no successor can overwrite the recorded tensor.
@@ -292,16 +299,20 @@ class _Pass:
             self._know(record, output, flowing)
             return flowing
         flowing = output
-        rooted = not output.requires_grad
+        # What requires grad before anything was rooted does so for reasons of the model's own.
+        rooted = not output.requires_grad or not self.roots
+        shared_view = output._is_view() and any(_share_memory(output, one) for one in sources)
         if rooted:
-            output, flowing = self._root(record.name, output, is_source=is_source)
+            self.rooted_modules.add(module)
+            output, flowing = self._root(output)
         elif output._is_view():
             # A hook on a view never fires once a successor overwrites it.
             flowing = output.clone()
+        if shared_view:
+            self.shared_views.append((record.name, flowing, flowing._version))
         record.watched = output.detach()
         record.version = output._version
-        # What flows on from a root is its clone, so that only a twin could overwrite the root.
-        record.learned = not rooted
+        record.learned = not rooted  # nobody else can overwrite a root
         known = self.memory.overwritten.get(record.name)
         self.learning |= record.learned and known is None
         copied = self.copy_all or (record.learned if known is None else known)
@@ -316,22 +327,19 @@ class _Pass:
             if (edge := _edge(tensor)) is not None:
                 self.by_edge[edge] = record
 
-    def _root(self, name: str, output: Tensor, *, is_source: bool) -> tuple[Tensor, Tensor]:
-        """Lets the graph begin here: the recorded tensor, and what flows on."""
-        if is_source and name not in self.memory.detached_roots:
-            # The very object flows on: a skip connection may hold it too.
-            self.rooted.add(output)
-            self.object_roots.add(name)
-            self.roots.append(output)
-            return output, output
-        if is_source:
-            self.warnings.append(
-                f"{name}: a later module overwrites this pass-through output in place, so "
-                "gradients that bypass it through a skip connection are missing from its map"
-            )
-        root = output.detach().requires_grad_()
+    def _root(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        """Lets the graph begin here: the recorded tensor, a leaf, and what flows on."""
+        root = output.detach().clone().requires_grad_()
         self.roots.append(root)
-        return root, root.clone()
+        if output._is_view() or (output.is_leaf and output.requires_grad):
+            return root, root.clone()
+        # The very object flows on, now hanging on the root with unchanged bits: a skip connection
+        # around a pass-through module, or whoever else holds it, would otherwise keep an unrooted
+        # twin. It is no leaf, so that later modules may overwrite it.
+        with _unsafe_preserve_version_counter(output):
+            output.copy_(root)
+        self.rooted_objects.append(output)
+        return root, output
 
     # Backward
 
@@ -347,6 +355,13 @@ class _Pass:
             record.watched = None
         if surprise:
             raise _OverwrittenError
+        for name, view, version in self.shared_views:
+            if view._version != version:
+                self.warnings.append(
+                    f"{name}: a later module overwrites this view of its input in place; a copy "
+                    "was overwritten instead, so modules that read the input afterwards differ"
+                )
+        self.shared_views.clear()
 
     def _backward(self, scores: Scores) -> None:
         if not self.layers:
@@ -399,8 +414,11 @@ class _Pass:
         )
 
     def _let_go(self) -> None:
-        """Undoes roots and drops every way from this pass to the graph, which holds hooks to it."""
-        self.rooted.release()
+        """Drops every way from this pass to the graph, which holds hooks to it, and back."""
+        for one in self.rooted_objects:
+            if not one._is_view():
+                one.detach_()  # it may outlive the pass, as a buffer does
+        self.rooted_objects.clear()
         self.roots.clear()
         self.by_edge.clear()
         for record in self.layers:
@@ -426,6 +444,10 @@ class _Pass:
                 self.skipped.append(Skipped(record.name, record.type, reason))
 
 
+def _share_memory(one: Tensor, other: Tensor) -> bool:
+    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+
+
 def _edge(tensor: Tensor) -> tuple[object, int, int] | None:
     """What two tensors share if and only if they are the same value in the graph."""
     if not tensor.requires_grad:
@@ -438,7 +460,11 @@ def _detached(scores: Scores) -> Scores:
     return replace(scores, values=tuple(one.detach() for one in scores.values))
 
 
-def _check_mode(model: nn.Module, allow_training: bool) -> None:
+def _check_model(model: nn.Module, allow_training: bool) -> None:
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ValueError("model: TorchScript modules run no hooks; pass the module it was made of")
     if not allow_training and any(module.training for module in model.modules()):
         name = next(name for name, module in model.named_modules() if module.training)
         where = f"its layer {name!r}" if name else "the model"
@@ -446,8 +472,11 @@ def _check_mode(model: nn.Module, allow_training: bool) -> None:
             f"model: {where} is in training mode, which makes maps depend on the batch and on "
             "chance; call model.eval(), or pass allow_training=True"
         )
-    if any(parameter.is_inference() for parameter in model.parameters()):
-        raise ValueError(
-            "model: its parameters are inference tensors, for which no gradient can be computed; "
-            "load the model outside torch.inference_mode()"
-        )
+    for tensor in (*model.parameters(), *model.buffers()):
+        if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
+            raise ValueError("model: a lazy layer has no parameters yet; run the model once first")
+        if tensor.is_inference():
+            raise ValueError(
+                "model: its parameters or buffers are inference tensors, for which no gradient can "
+                "be computed; load the model outside torch.inference_mode()"
+            )

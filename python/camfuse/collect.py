@@ -83,7 +83,11 @@ class MapCollector:
                     raise FloatingPointError(
                         f"{layer.name}: {reason}; on_nonfinite='skip' leaves such layers out"
                     )
-                skipped.append(Skipped(layer.name, layer.type, reason))
+                skipped += [
+                    Skipped(one.name, one.type, reason)
+                    for one in found.layers
+                    if one.original is layer and one.shown
+                ]
         row_of = {layer: i for i, layer in enumerate(originals) if finite[i]}
         if not row_of:
             raise ValueError("layers: no map of the selected layers is finite")

@@ -60,7 +60,8 @@ def layer_cams(
     """
     if on_nonfinite not in get_args(OnNonfinite):
         raise ValueError(f"on_nonfinite: expected 'raise' or 'skip', got {on_nonfinite!r}")
-    methods = [find_method(name) for name in ([method] if isinstance(method, str) else method)]
+    names = [method] if isinstance(method, str) or not isinstance(method, Sequence) else method
+    methods = [find_method(name) for name in names]
     if not methods:
         raise ValueError("method: expected at least one method, got none")
     collector = MapCollector(methods, seed)
@@ -109,13 +110,15 @@ def cam(
 
     Raises:
         ValueError: If an argument does not fit, or the layer cannot be shown (with the reason).
+        FloatingPointError: If the map is not finite.
     """
     how = find_method(method)
-    maps: list[Tensor] = []
+    maps: dict[tuple[Captured, int], Tensor] = {}
 
     def visit(found: Captured, target: int, A: Tensor, G: Tensor) -> None:
         weights = None if how.weights is None else how.weights(found.name, A, seed)
-        maps.append(ops.fused_cam(A, G, how.rule, finished, weights=weights, relu=relu))
+        heat = ops.fused_cam(A, G, how.rule, finished, weights=weights, relu=relu)
+        maps[found, target] = heat
 
     image = first_image(inputs)
     if size is None and image.ndim != 4:
@@ -130,8 +133,12 @@ def cam(
         reshape=reshape,
         allow_training=allow_training,
     )
-    if len(maps) != 1:
+    several = len(found.layers) * len(found.scores.values)
+    if several != 1:
         reasons = "; ".join(f"{one.name}: {one.reason}" for one in found.skipped)
-        what = reasons or f"{len(maps)} maps from several calls or targets, use layer_cams()"
+        what = reasons or f"{several} maps from several calls or targets, use layer_cams()"
         raise ValueError(f"layer: expected exactly one map, got {what}")
-    return maps[0]
+    heat = maps[found.layers[0], 0]
+    if not bool(heat.isfinite().all()):
+        raise FloatingPointError(f"{found.layers[0].name}: its map is not finite")
+    return heat

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
 """What the model is called with: one tensor, positional arguments, or keyword arguments."""
@@ -18,8 +19,7 @@ def first_image(inputs: Inputs) -> Tensor:
     Raises:
         ValueError: If there is none, or its batch is empty.
     """
-    args, kwargs = _split(inputs)
-    tensors = [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor) and one.ndim]
+    tensors = [one for one in _tensors(inputs) if one.ndim]
     image = next((one for one in tensors if one.ndim == 4), tensors[0] if tensors else None)
     if image is None:
         raise ValueError("inputs: expected at least one tensor with a batch axis")
@@ -36,7 +36,7 @@ def first_image(inputs: Inputs) -> Tensor:
 def call_arguments(
     model: nn.Module, inputs: Inputs, *, create_graph: bool
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments, sharing the memory of ``inputs``.
+    """Positional and keyword arguments, with copies of all tensors: the model may overwrite them.
 
     Args:
         model: Whose parameters may already require grad.
@@ -44,26 +44,28 @@ def call_arguments(
         create_graph: Whether tensors stay attached to the caller's graph; they begin one of their
             own if nothing else requires grad. Without it they are detached.
     """
-    args, kwargs = _split(inputs)
-    values = (*model.parameters(), *args, *kwargs.values())
-    attached = any(isinstance(one, Tensor) and one.requires_grad for one in values)
+    attached = any(tensor.requires_grad for tensor in (*model.parameters(), *_tensors(inputs)))
 
     def prepare(value: Any) -> Any:
         if not isinstance(value, Tensor):
             return value
-        with torch.inference_mode(False):
-            if value.is_inference():
-                value = value.clone()
+        with torch.inference_mode(False), torch.enable_grad():
             if not create_graph:
-                return value.detach()
-            if attached or not value.is_floating_point():
-                return value
-            return value.detach().requires_grad_()
+                return value.detach().clone()
+            copy = value.clone()
+            rooted = not attached and value.is_floating_point()
+            return copy.detach().requires_grad_() if rooted else copy
 
-    return tuple(map(prepare, args)), {name: prepare(value) for name, value in kwargs.items()}
-
-
-def _split(inputs: Inputs) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
     if isinstance(inputs, Tensor):
-        return (inputs,), {}
-    return ((), inputs) if isinstance(inputs, Mapping) else (tuple(inputs), {})
+        return (prepare(inputs),), {}
+    copies = tree_map(prepare, inputs)
+    return ((), dict(copies)) if isinstance(inputs, Mapping) else (tuple(copies), {})
+
+
+def _tensors(inputs: Inputs) -> list[Tensor]:
+    if not isinstance(inputs, Tensor | Sequence | Mapping) or isinstance(inputs, str):
+        raise ValueError(
+            "inputs: expected a tensor, a sequence of positional or a mapping of keyword "
+            f"arguments, got {type(inputs).__name__}"
+        )
+    return [one for one in tree_leaves(inputs) if isinstance(one, Tensor)]

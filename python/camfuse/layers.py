@@ -70,6 +70,8 @@ def select_layers(model: nn.Module, layers: LayerSelection) -> Selection:
     """
     names = layer_names(model)
     modules = {name: module for module, name in names.items()}
+    if not isinstance(layers, str | nn.Module | Sequence):
+        raise ValueError(f"layers: expected names or modules, got {layers!r}")
     wanted: Iterable[str | nn.Module] = (
         [layers] if isinstance(layers, str | nn.Module) else list(layers)
     )
@@ -77,6 +79,8 @@ def select_layers(model: nn.Module, layers: LayerSelection) -> Selection:
     explicit: set[nn.Module] = set()
     everything = False
     for item in wanted:
+        if not isinstance(item, str | nn.Module):
+            raise ValueError(f"layers: expected names and modules, got {item!r}")
         if isinstance(item, nn.Module):
             inner = unwrap(item)
             if inner not in names:

@@ -81,7 +81,7 @@ class LayoutTracker:
 
     def __init__(self, image: Tensor) -> None:
         self._batch = image.shape[0]
-        self._image_size = (image.shape[-2], image.shape[-1])
+        self._image_size = (image.shape[-2], image.shape[-1]) if image.ndim == 4 else (0, 0)
         self._by_tensor: dict[int, tuple[weakref.ref[Tensor], Axes]] = {}
         self._by_shape: dict[tuple[int, ...], set[Axes]] = {}
         self._grids: list[tuple[int, int]] = []

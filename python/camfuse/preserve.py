@@ -11,39 +11,49 @@ from torch import Tensor, nn
 
 
 @contextlib.contextmanager
-def frozen_parameters(model: nn.Module) -> Iterator[None]:
-    """Parameters do not require grad inside, so that no graph is kept for their sake."""
-    trainable = [p for p in model.parameters() if p.requires_grad]
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Parameters and buffers do not require grad inside: no graph is kept for their sake."""
+    tensors = (*model.parameters(), *model.buffers())
+    trainable = [tensor for tensor in tensors if tensor.requires_grad and tensor.is_leaf]
     try:
-        for parameter in trainable:
-            parameter.requires_grad_(False)
+        for tensor in trainable:
+            tensor.requires_grad_(False)
         yield
     finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)
+        for tensor in trainable:
+            tensor.requires_grad_(True)
 
 
 @contextlib.contextmanager
 def borrowed_buffers(model: nn.Module) -> Iterator[None]:
-    """Modules in training mode write to copies of their buffers inside.
+    """Modules read and write copies of their buffers inside.
 
     The tensors are exchanged, not restored by value: a graph built inside may still need what it
     read, and an in-place restore would invalidate it.
     """
-    kept = [
-        (module._buffers, name, buffer)
-        for module in model.modules()
-        if module.training
-        for name, buffer in module._buffers.items()
-        if buffer is not None
-    ]
+    kept = [(module, dict(module._buffers)) for module in model.modules() if module._buffers]
+    copies: dict[int, Tensor] = {}  # by identity: buffers that are shared stay shared
     try:
-        for buffers, name, buffer in kept:
-            buffers[name] = buffer.clone()
+        for module, buffers in kept:
+            for name, buffer in buffers.items():
+                if buffer is not None:
+                    module._buffers[name] = copies.setdefault(id(buffer), buffer.clone())
         yield
     finally:
-        for buffers, name, buffer in kept:
-            buffers[name] = buffer
+        for module, buffers in kept:
+            module._buffers.clear()
+            module._buffers.update(buffers)
+
+
+@contextlib.contextmanager
+def plain_attention() -> Iterator[None]:
+    """Attention takes one path inside: its fast one depends on whether anything requires grad."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
 
 
 @contextlib.contextmanager
@@ -63,26 +73,6 @@ def eager(model: nn.Module) -> Iterator[None]:
     )
     with torch.compiler.set_stance("force_eager") if compiled else contextlib.nullcontext():
         yield
-
-
-class RootedTensors:
-    """Leaf tensors that require grad for a while."""
-
-    def __init__(self) -> None:
-        self._tensors: list[Tensor] = []
-
-    def add(self, tensor: Tensor) -> None:
-        """Lets a leaf require grad until :meth:`release`."""
-        tensor.requires_grad_()
-        self._tensors.append(tensor)
-
-    def release(self) -> None:
-        """Undoes every :meth:`add`."""
-        for tensor in self._tensors:
-            # What a successor overwrote in place is no leaf any more, and nobody else's.
-            if tensor.is_leaf:
-                tensor.requires_grad_(False)
-        self._tensors.clear()
 
 
 def release_spare_memory() -> None:

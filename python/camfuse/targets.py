@@ -139,7 +139,12 @@ def _resolve_one(target: Target, output: Any, batch: int) -> tuple[Tensor, Tenso
 def _class_indices(target: Any, output: Tensor, batch: int) -> Tensor:
     if target is None:
         return output.detach().argmax(1)
-    indices = torch.as_tensor(target, device=output.device)
+    try:
+        indices = torch.as_tensor(target, device=output.device)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(
+            f"target: expected None, a class index, one per sample or a function, got {target!r}"
+        ) from None
     if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
         raise ValueError(f"target: expected class indices, got {indices.dtype}")
     if indices.ndim == 0:

@@ -23,6 +23,6 @@ def find_method(name: str) -> Method:
     """
     if name in METHODS:
         return METHODS[name]
-    close = difflib.get_close_matches(name, METHODS, n=1)
+    close = difflib.get_close_matches(str(name), METHODS, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {name!r}{hint}")
