@@ -20,6 +20,8 @@ from camfuse.models import load_model
 from camfuse.video import find_ffmpeg
 from small_models import Residual
 
+CLASSES = ("crane", "Dog", "Crane")
+
 
 @pytest.fixture
 def model() -> nn.Module:
@@ -116,15 +118,11 @@ def test_progress_is_told_to_the_end(model: nn.Module, cat: np.ndarray, tmp_path
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"normalize": "none"}, "normalize: expected"),
-        ({"method": "cam"}, "method: expected one of"),
-        ({"colormap": "beige"}, "beige"),
-        ({"fps": 0}, "fps must"),
-        ({"fps": -1}, "fps must"),
-        ({"size": 0}, "size"),
         ({"layers": "nope"}, "no layer of the model matches 'nope'"),
         ({"target": 99}, r"expected a class in 0\.\.4, got 99"),
-        ({"ffmpeg": "/nowhere/ffmpeg"}, "ffmpeg must be an executable"),
+        ({"target": "dog"}, "target: the model's class names are not known"),
+        ({"target": "crane", "classes": CLASSES}, "the name of classes 0, 2; pass an index"),
+        ({"target": "dogg", "classes": CLASSES}, "no class is called 'dogg'; close: Dog"),
     ],
 )
 def test_wrong_options_leave_nothing(
@@ -132,6 +130,96 @@ def test_wrong_options_leave_nothing(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         camfuse.animate(model, cat, tmp_path / "x.mp4", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"normalize": "none"}, ValueError, "normalize: expected"),
+        ({"on_nonfinite": "keep"}, ValueError, "on_nonfinite: expected"),
+        ({"method": "cam"}, ValueError, "method: expected one of"),
+        ({"method": ["gradcam"]}, TypeError, "method: expected str, got list"),
+        ({"colormap": "beige"}, ValueError, "beige"),
+        ({"colormap": 5}, TypeError, "colormap: expected str, got int"),
+        ({"fps": 0}, ValueError, "fps must"),
+        ({"fps": -1}, ValueError, "fps must"),
+        ({"fps": "fast"}, ValueError, "fps must"),
+        ({"size": 1}, ValueError, "size: expected 16 to"),
+        ({"size": "a"}, TypeError, "size: expected a whole number of pixels, got 'a'"),
+        ({"preprocessing": "x"}, TypeError, "preprocessing: expected Preprocessing or None"),
+        ({"classes": "cat"}, TypeError, "classes: expected a sequence of names"),
+        ({"classes": 5}, TypeError, "classes: expected Sequence or None, got int"),
+        ({"ffmpeg": "/nowhere/ffmpeg"}, ValueError, "ffmpeg must be an executable"),
+        ({"out": "x.gif"}, ValueError, "out must end in"),
+        ({"out": "absent/x.mp4"}, ValueError, "folder of out does not exist"),
+        ({"out": "/sys/x.mp4"}, OSError, "out: cannot write to the folder '/sys'"),
+        ({"save_maps": "x.npz"}, ValueError, "save_maps must end in .safetensors"),
+        ({"save_maps": "absent/x.safetensors"}, ValueError, "folder of save_maps does not exist"),
+        ({"save_maps": "/sys/x.safetensors"}, OSError, "save_maps: cannot write to"),
+        ({"image": "absent.png"}, ValueError, "absent.png"),
+        ({"model": 5}, TypeError, "model: expected str or Module or LoadedModel, got int"),
+        ({"model": nn.ReLU(), "weights": "random"}, ValueError, "weights: expected None"),
+        ({"model": nn.ReLU(), "device": "cpu"}, ValueError, "device: expected None"),
+    ],
+)
+def test_what_needs_no_model_is_checked_before_it_is_loaded(
+    cat: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, object],
+    error: type[Exception],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = {"model": "package_of_nobody:make", "image": cat, "out": "x.mp4"} | options
+    with pytest.raises(error, match=message):
+        camfuse.animate(**arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_spec_takes_weights_and_a_device(cat: np.ndarray, tmp_path: Path) -> None:
+    pytest.importorskip("torchvision")
+    choices = {"weights": "random", "device": "cpu", "layers": "features.0", "target": "tench"}
+    out = tmp_path / "x.mp4"
+    report = camfuse.animate("torchvision:squeezenet1_1", cat, out, size=64, **choices).to_dict()
+    assert (report["model"], report["weights"]) == ("torchvision:squeezenet1_1", "random")
+    assert report["target"]["index"] == 0
+
+
+@pytest.mark.parametrize("earlier", [None, b"earlier maps"])
+def test_maps_are_kept_with_their_video_only(
+    model: nn.Module, cat: np.ndarray, tmp_path: Path, earlier: bytes | None
+) -> None:
+    maps = tmp_path / "x.safetensors"
+    if earlier:
+        maps.write_bytes(earlier)
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if stage == "video" and done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        camfuse.animate(model, cat, tmp_path / "x.mp4", size=64, save_maps=maps, progress=stop)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == (
+        {maps.name: earlier} if earlier else {}
+    )
+    result = camfuse.animate(model, cat, tmp_path / "x.mp4", size=64, save_maps=maps)
+    assert torch.equal(camfuse.load_stack(maps).flat, result.stack.flat)
+    assert result.bytes_written == sum(path.stat().st_size for path in tmp_path.iterdir())
+
+
+def test_a_failure_to_save_the_maps_leaves_no_video(
+    model: nn.Module, cat: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("camfuse.storage.save_file", full)
+    with pytest.raises(OSError, match="no space left"):
+        camfuse.animate(
+            model, cat, tmp_path / "x.mp4", size=64, save_maps=tmp_path / "x.safetensors"
+        )
     assert list(tmp_path.iterdir()) == []
 
 

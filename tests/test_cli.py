@@ -14,6 +14,7 @@ from PIL import Image
 
 from camfuse import METHODS, load_stack
 from camfuse.cli import main
+from camfuse.cli.job import Job
 from camfuse.cli.options import parse_fps, parse_layers, parse_target
 
 OWN = """
@@ -30,6 +31,10 @@ def make():
         nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2),
         nn.Conv2d(8, 8, 3), nn.Hardswish(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5),
     ).eval()
+"""
+INFINITE = """Net(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x) + float("inf")
 """
 SHOWN = ["0", "1", "2", "3", "4"]
 
@@ -137,6 +142,15 @@ class TestAnimate:
         assert (report["model"], report["weights"]) == ("torchvision:squeezenet1_1", "random")
         assert report["layers"][0]["shape"] == [64, 111, 111]
 
+    def test_json_is_strict_where_a_score_is_infinite(self, folder, capsys):
+        text = OWN.replace("Net(nn.Sequential):", INFINITE)
+        (folder / "own.py").write_text(text)
+        assert animate("--json", "--target", "1") == 0
+        target = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["target"]
+        assert target == {"index": 1, "name": "dog", "probability": None, "score": None}
+        assert animate("--target", "1") == 0
+        assert "dog (p = not finite)" in capsys.readouterr().out
+
     def test_an_existing_video_is_replaced(self, folder):
         (folder / "photo.mp4").write_text("old")
         assert animate() == 0
@@ -207,11 +221,35 @@ class TestDemo:
         assert "pip install 'camfuse[demo]'" in capsys.readouterr().err
         assert not (tmp_path / "demo").exists()
 
-    def test_a_file_in_the_place_of_the_folder_is_refused(self, tmp_path, capsys):
+    @pytest.mark.parametrize("inside", ["", "new", "new/deep"])
+    def test_a_file_in_the_place_of_the_folder_is_refused(self, tmp_path, capsys, inside):
         pytest.importorskip("skimage")
         (tmp_path / "demo").write_text("")
-        assert main(["demo", "--out", str(tmp_path / "demo")]) == 2
+        assert main(["demo", "--out", str(tmp_path / "demo" / inside)]) == 2
         assert "expected a folder" in capsys.readouterr().err
+
+    def test_after_a_failure_only_what_was_there_before_is_there(self, tmp_path, capsys):
+        pytest.importorskip("skimage")
+        (tmp_path / "old").mkdir()
+        out = tmp_path / "old" / "new" / "deep"
+        assert main(["demo", "--out", str(out), "--ffmpeg", "/nowhere/ffmpeg"]) == 2
+        assert "ffmpeg" in capsys.readouterr().err
+        assert list(tmp_path.rglob("*")) == [tmp_path / "old"]
+
+    def test_an_earlier_report_survives_a_failed_write(self, tmp_path, capsys, monkeypatch):
+        pytest.importorskip("skimage")
+        (tmp_path / "cat.json").write_text("earlier")
+        monkeypatch.setattr(Job, "run", lambda job, image: {})
+
+        def full_disk(path, text, **options):
+            path.write_bytes(b"hal")
+            raise OSError("no space left")
+
+        monkeypatch.setattr(Path, "write_text", full_disk)
+        assert main(["demo", "--out", str(tmp_path)]) == 1
+        assert "no space left" in capsys.readouterr().err
+        assert [path.name for path in tmp_path.iterdir()] == ["cat.json"]
+        assert (tmp_path / "cat.json").read_text() == "earlier"
 
 
 class TestOptionTexts:
@@ -231,19 +269,8 @@ class TestOptionTexts:
         assert parse_layers(None) == ["leaf"]
         assert parse_layers(["a, b", "c.*"]) == ["a", "b", "c.*"]
 
-    @pytest.mark.parametrize(
-        ("text", "classes", "message"),
-        [
-            ("crane", ("crane", "dog", "Crane"), "the name of classes 0, 2; pass an index"),
-            ("dogg", ("cat", "Dog"), "no class is called 'dogg'; close: Dog"),
-            ("dog", None, "class names are not known"),
-            ("2", ("cat", "dog"), r"in 0\.\.1, got 2"),
-            ("-1", None, "got -1"),
-        ],
-    )
-    def test_what_is_no_class_is_refused(self, text, classes, message):
-        with pytest.raises(ValueError, match=message):
-            parse_target(text, classes)
+    def test_a_target_is_an_index_where_it_is_a_number(self):
+        assert [parse_target(text) for text in (None, "7", "-1", "cat")] == [None, 7, -1, "cat"]
 
 
 @pytest.mark.parametrize("command", [[], ["animate"], ["layers"], ["info"], ["demo"]])

@@ -55,6 +55,11 @@ class Broken(Base):
     def forward(self, x):
         raise KeyError("a bug of the user's")
 
+class Refusing(Base):
+    def forward(self, x):
+        raise ValueError("the user's code does not like it")
+
+def refusing(): return Refusing().eval()
 def good(): return Good().eval()
 def training(): return Good()
 def dictionary(): return Dict().eval()
@@ -123,9 +128,10 @@ def script(path: Path, text: str) -> str:
         ("photo.png --model own:good --layers cnv", 2, "close: conv"),
         ("photo.png --model own:good --layers ,", 2, "layers: expected at least one"),
         ("photo.png --model own:good --method gradcan", 2, "did you mean 'gradcam'"),
-        ("photo.png --model own:good --target 2", 2, "got 2"),
+        ("photo.png --model own:good --target 2", 2, "target: expected a class in 0..1, got 2"),
+        ("photo.png --model own:good --target -1", 2, "got -1"),
         ("photo.png --model own:good --target cat", 2, "class names are not known"),
-        ("photo.png --model own:good --normalize best", 2, "--normalize"),
+        ("photo.png --model own:good --normalize best", 2, "normalize: expected"),
         ("photo.png --model own:good --colormap best", 2, "colormap"),
         ("photo.png --model own:good --fps 0", 2, "--fps"),
         ("photo.png --model own:good --size 1", 2, "size"),
@@ -134,7 +140,11 @@ def script(path: Path, text: str) -> str:
         ("photo.png --model own:good --out new.avi.exe", 2, "new.avi.exe"),
         ("photo.png --model own:good --out absent/new.mp4", 2, "absent"),
         ("photo.png --model own:good --out /sys/new.mp4", 1, "cannot write to the folder '/sys'"),
-        ("photo.png --model own:good --save-maps maps.npz", 2, "maps.npz"),
+        (
+            "photo.png --model own:good --save-maps maps.npz",
+            2,
+            "save_maps must end in .safetensors",
+        ),
         ("photo.png --model own:good --save-maps absent/m.safetensors", 2, "absent"),
         ("photo.png --model own:good --save-maps /sys/m.safetensors", 1, "cannot write to"),
         ("photo.png --model own:good --ffmpeg absent", 2, "ffmpeg"),
@@ -143,6 +153,7 @@ def script(path: Path, text: str) -> str:
         ("photo.png --model own:independent", 2, "target"),
         ("photo.png --model own:nan", 1, "not finite"),
         ("photo.png --model own:broken", 1, "a bug of the user's"),
+        ("photo.png --model own:refusing", 1, "the user's code does not like it"),
         ("photo.png", 2, "--model"),
         ("", 2, "Missing"),
         ("photo.png --model own:good --bogus", 2, "--bogus"),
@@ -168,9 +179,31 @@ def test_debug_shows_the_traceback(folder, capsys):
 
 def test_cheap_checks_come_before_the_model(folder, capsys):
     (folder / "own.py").write_text("raise RuntimeError('the model was loaded')")
-    options = ["--size", "1", "--method", "gradcam"]
-    assert main(["animate", "photo.png", "--model", "own:good", *options]) == 2
+    assert main(["animate", "photo.png", "--model", "own:good", "--size", "1"]) == 2
     assert "size" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM)]
+)
+@pytest.mark.parametrize("module", ["typer", "rich", "torch", "torch.nn", "numpy", "camfuse._C"])
+def test_a_signal_while_libraries_are_imported_ends_the_command_quietly(module, number, code):
+    """The signal comes as the import of ``module`` begins."""
+    program = f"""
+import os, sys
+from camfuse.cli import main
+
+class Interrupting:
+    def find_spec(name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), {int(number)})
+
+sys.meta_path.insert(0, Interrupting)
+sys.exit(main(["info"]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert "Traceback" not in done.stderr
 
 
 def test_no_ffmpeg_at_all_is_a_failure(folder, capsys, monkeypatch):

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import camfuse
 
 PACKAGE = Path(camfuse.__file__).parent
@@ -54,9 +56,41 @@ def test_imports_point_one_way() -> None:
 
 def test_importing_loads_no_optional_dependency() -> None:
     optional = ["torchvision", "timm", "skimage", "matplotlib", "typer", "rich", "imageio_ffmpeg"]
-    code = f"import sys, camfuse; print([m for m in {optional} if m in sys.modules])"
+    code = f"import sys; from camfuse import *; print([m for m in {optional} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_command_starts_without_any_library() -> None:
+    libraries = ["torch", "numpy", "PIL", "typer", "rich"]
+    code = f"import sys, camfuse.cli; print([m for m in {libraries} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import camfuse",
+        "import camfuse.cli.job",
+        "import camfuse.animate, camfuse.render",
+        "from camfuse.animate import AnimationResult",
+        "from camfuse import render, animate; import camfuse.animate, camfuse.render",
+        "import camfuse; camfuse.Frames; camfuse.AnimationResult",
+    ],
+)
+def test_functions_win_over_the_modules_of_their_names(first: str) -> None:
+    code = f"{first}\nprint(type(camfuse.animate).__name__, type(camfuse.render).__name__)"
+    code = f"import camfuse\n{code}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["function", "function"]
+
+
+def test_the_package_tells_its_names_and_no_others() -> None:
+    assert {*camfuse.__all__, "__version__"} <= set(dir(camfuse))
+    assert camfuse.__version__
+    with pytest.raises(AttributeError, match="'camfuse' has no attribute 'nothing'"):
+        _ = camfuse.nothing
 
 
 def test_every_public_name_exists_and_is_documented() -> None:

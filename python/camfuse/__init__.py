@@ -1,20 +1,27 @@
-"""Layer-by-layer class activation maps from one forward and one backward pass."""
+"""Layer-by-layer class activation maps from one forward and one backward pass.
 
-from importlib.metadata import version as _version
+The public names are imported when they are first used.
+"""
 
-from camfuse._C import build_info
-from camfuse.animate import AnimationResult, animate
-from camfuse.explain import cam, layer_cams
-from camfuse.images import Preprocessing, read_image
-from camfuse.methods import METHODS
-from camfuse.models import LoadedModel, load_model
-from camfuse.render import Frames, render
-from camfuse.stack import CamStack, LayerInfo, Skipped
-from camfuse.storage import load_stack, save_stack
-from camfuse.targets import Each, box_score, segmentation_mean
-from camfuse.video import VideoError, VideoWriter
+import sys as _sys
+from importlib import import_module as _import_module
+from types import ModuleType as _ModuleType
+from typing import TYPE_CHECKING
 
-__version__ = _version("camfuse")
+if TYPE_CHECKING:
+    from camfuse._C import build_info
+    from camfuse.animate import AnimationResult, animate
+    from camfuse.explain import cam, layer_cams
+    from camfuse.images import Preprocessing, read_image
+    from camfuse.methods import METHODS
+    from camfuse.models import LoadedModel, load_model
+    from camfuse.render import Frames, render
+    from camfuse.stack import CamStack, LayerInfo, Skipped
+    from camfuse.storage import load_stack, save_stack
+    from camfuse.targets import Each, box_score, segmentation_mean
+    from camfuse.video import VideoError, VideoWriter
+
+    __version__: str
 
 __all__ = [
     "METHODS",
@@ -40,3 +47,50 @@ __all__ = [
     "save_stack",
     "segmentation_mean",
 ]
+
+
+_NAMES = {
+    "_C": ["build_info"],
+    "animate": ["AnimationResult", "animate"],
+    "explain": ["cam", "layer_cams"],
+    "images": ["Preprocessing", "read_image"],
+    "methods": ["METHODS"],
+    "models": ["LoadedModel", "load_model"],
+    "render": ["Frames", "render"],
+    "stack": ["CamStack", "LayerInfo", "Skipped"],
+    "storage": ["load_stack", "save_stack"],
+    "targets": ["Each", "box_score", "segmentation_mean"],
+    "video": ["VideoError", "VideoWriter"],
+}
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
+
+
+class _Package(_ModuleType):
+    def __getattr__(self, name: str) -> object:
+        if name == "__version__":
+            from importlib.metadata import version
+
+            value: object = version("camfuse")
+        elif name in _HOME:
+            value = getattr(_import_module(f"{__name__}.{_HOME[name]}"), name)
+        elif name in _NAMES or name == "ops":
+            value = _import_module(f"{__name__}.{name}")
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        setattr(self, name, value)
+        return value
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Where a function and its module share a name, the function takes it.
+
+        The import system binds each submodule that it has imported here.
+        """
+        if name in _HOME and isinstance(value, _ModuleType):
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *__all__, "__version__"})
+
+
+_sys.modules[__name__].__class__ = _Package

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import difflib
+import math
+import operator
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import torch
+from PIL import Image
 from torch import nn
 
+from camfuse.canvas import Canvas
 from camfuse.collect import OnNonfinite
 from camfuse.colormaps import color_table
 from camfuse.explain import layer_cams
@@ -22,9 +28,9 @@ from camfuse.methods import find_method
 from camfuse.models import LoadedModel, load_model
 from camfuse.render import render
 from camfuse.stack import CamStack
-from camfuse.storage import save_stack
+from camfuse.storage import save_stack, written_whole
 from camfuse.targets import Target
-from camfuse.video import VideoWriter, check_output
+from camfuse.video import VideoWriter, check_output, exact_fps, find_ffmpeg
 
 Normalize = Literal["layer", "global", "both"]
 Progress = Callable[[str, int, int], None]
@@ -38,6 +44,8 @@ class AnimationResult:
     Attributes:
         path: The video.
         frames: Number of frames, one per shown layer.
+        model: The model's spec; the name of its class where it was given as a module.
+        weights: Which weights it has, in words.
         stack: All captured maps.
         method: The CAM method.
         normalize: The panels shown.
@@ -49,6 +57,8 @@ class AnimationResult:
 
     path: Path
     frames: int
+    model: str
+    weights: str
     stack: CamStack
     method: str
     normalize: Normalize
@@ -58,21 +68,24 @@ class AnimationResult:
     bytes_written: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the maps, as plain JSON values; what ``camfuse animate --json`` prints."""
+        """Everything but the maps, as plain JSON values; what ``camfuse animate --json`` prints.
+
+        ``None`` stands for a number that is not finite.
+        """
         stack = self.stack
         index = int(stack.targets[0, 0])
-        probability = float(stack.probabilities[0, 0])
         return {
             "path": str(self.path),
             "frames": self.frames,
-            "model": stack.model,
+            "model": self.model,
+            "weights": self.weights,
             "method": self.method,
             "normalize": self.normalize,
             "target": {
                 "index": index if index >= 0 else None,
                 "name": _class_name(self.classes, index),
-                "probability": probability if index >= 0 else None,
-                "score": float(stack.scores[0, 0]),
+                "probability": _finite(stack.probabilities[0, 0]),
+                "score": _finite(stack.scores[0, 0]),
             },
             "layers": [
                 {
@@ -99,12 +112,14 @@ def animate(
     image: ImageSource,
     out: str | os.PathLike[str],
     *,
+    weights: str | Path | None = None,
+    device: str | torch.device | None = None,
     preprocessing: Preprocessing | None = None,
     classes: Sequence[str] | None = None,
     method: str = "gradcam",
     layers: LayerSelection = "leaf",
     normalize: Normalize = "both",
-    target: Target = None,
+    target: Target | str = None,
     fps: float | Fraction = 5,
     size: int = 448,
     colormap: str = "turbo",
@@ -119,12 +134,15 @@ def animate(
         model: A model spec (see :mod:`camfuse.models`), a loaded model, or a module in eval mode.
         image: Path, PIL image, array or tensor; see :func:`camfuse.images.read_image`.
         out: The video; its ending chooses the format. It appears once it is complete.
+        weights: Of a model spec only; see :func:`camfuse.load_model`.
+        device: Likewise; the CPU by default. A module stays where it is.
         preprocessing: What the model expects; that of the spec, or else ImageNet's at 224 x 224.
         classes: Class names by index; those of the spec by default.
         method: The CAM method.
         layers: Which layers; see :func:`camfuse.layer_cams`.
         normalize: Panels: each map by its own range, by the range over all layers, or both.
-        target: The score to explain; see :func:`camfuse.layer_cams`.
+        target: The score to explain; see :func:`camfuse.layer_cams`. Or the name of a class, upper
+            and lower case alike.
         fps: Frames (layers) per second.
         size: Longer side of a panel in pixels.
         colormap: Name of the colour map.
@@ -134,23 +152,40 @@ def animate(
         progress: Called as work goes on.
 
     Raises:
-        ValueError: If an argument does not fit.
-        camfuse.video.VideoError: If ffmpeg fails; no file is left.
+        TypeError: If an argument is of the wrong type.
+        ValueError: If an argument does not fit. All that needs no model is checked before it is
+            loaded.
+        OSError: If a folder cannot be written to.
+        camfuse.video.VideoError: If there is no ffmpeg, or it fails.
+
+    Whatever goes wrong, no file is left, and one that was there before is as it was.
     """
+    _check_model(model, weights, device, preprocessing, classes)
     if normalize not in get_args(Normalize):
         raise ValueError(f"normalize: expected 'layer', 'global' or 'both', got {normalize!r}")
-    check_output(Path(out))
+    if on_nonfinite not in get_args(OnNonfinite):
+        raise ValueError(f"on_nonfinite: expected 'raise' or 'skip', got {on_nonfinite!r}")
+    _expect("method", method, str)
     find_method(method)
+    _expect("colormap", colormap, str)
     color_table(colormap)
+    exact_fps(fps)
+    check_output(Path(out), name="out")
+    if save_maps is not None:
+        check_output(Path(save_maps), name="save_maps", endings=(".safetensors",))
+    find_ffmpeg(ffmpeg)
     tell = progress or (lambda stage, done, total: None)
     clock = _Clock(tell)
     with clock.stage("image"):
         photograph = read_image(image)
+    _check_size(size, photograph)
     with clock.stage("model"):
-        loaded = _loaded(model, preprocessing, classes)
+        loaded = _loaded(model, weights, device).with_(preprocessing=preprocessing, classes=classes)
+        if isinstance(target, str):
+            target = _class_index(target, loaded.classes)
     with clock.stage("maps"):
-        device = next((p.device for p in loaded.module.parameters()), None)
-        inputs = loaded.preprocessing(photograph).to(device)
+        place = next((p.device for p in loaded.module.parameters()), None)
+        inputs = loaded.preprocessing(photograph).to(place)
         stack = layer_cams(
             loaded.module,
             inputs,
@@ -160,34 +195,39 @@ def animate(
             on_nonfinite=on_nonfinite,
         )
     shown = stack.shown()
-    with clock.stage("video"):
-        frames = render(
-            shown,
-            photograph,
-            panels=_panels(normalize),
-            size=size,
-            colormap=colormap,
-            pixel_format="i420",
-            title=_title(loaded, stack, method),
-        )
-        with VideoWriter(
-            out,
-            width=frames.width,
-            height=frames.height,
-            fps=fps,
-            pixel_format="i420",
-            ffmpeg=ffmpeg,
-        ) as writer:
-            for chunk in frames:
-                writer.write(chunk)
-                tell("video", writer.frames_written, len(frames))
-    written = writer.bytes_written
-    if save_maps is not None:
-        with clock.stage("save"):
-            written += save_stack(stack, save_maps).stat().st_size
+    written = 0
+    with ExitStack() as until_all_is_done:
+        if save_maps is not None:
+            with clock.stage("save"):
+                maps = until_all_is_done.enter_context(written_whole(Path(save_maps)))
+                written += save_stack(stack, maps).stat().st_size
+        with clock.stage("video"):
+            frames = render(
+                shown,
+                photograph,
+                panels=_panels(normalize),
+                size=size,
+                colormap=colormap,
+                pixel_format="i420",
+                title=_title(loaded, stack, method),
+            )
+            with VideoWriter(
+                out,
+                width=frames.width,
+                height=frames.height,
+                fps=fps,
+                pixel_format="i420",
+                ffmpeg=ffmpeg,
+            ) as writer:
+                for chunk in frames:
+                    writer.write(chunk)
+                    tell("video", writer.frames_written, len(frames))
+        written += writer.bytes_written
     return AnimationResult(
         path=Path(out),
         frames=len(frames),
+        model=loaded.spec,
+        weights=loaded.weights,
         stack=stack,
         method=method,
         normalize=normalize,
@@ -214,16 +254,66 @@ class _Clock:
         self._tell(name, 1, 1)
 
 
+def _check_model(
+    model: object, weights: object, device: object, preprocessing: object, classes: object
+) -> None:
+    _expect("model", model, str, nn.Module, LoadedModel)
+    for name, value in (("weights", weights), ("device", device)):
+        if value is not None and not isinstance(model, str):
+            raise ValueError(f"{name}: expected None with a model already made, got {value!r}")
+    _expect("preprocessing", preprocessing, Preprocessing, type(None))
+    if isinstance(classes, str):  # a sequence, but of letters
+        raise TypeError(f"classes: expected a sequence of names, got {classes!r}")
+    _expect("classes", classes, Sequence, type(None))
+
+
+def _check_size(size: int, photograph: Image.Image) -> None:
+    try:
+        operator.index(size)
+    except TypeError:
+        raise TypeError(f"size: expected a whole number of pixels, got {size!r}") from None
+    Canvas.fit((photograph.height, photograph.width), size=size)
+
+
+def _expect(name: str, value: object, *types: type) -> None:
+    if not isinstance(value, types):
+        expected = " or ".join("None" if one is type(None) else one.__name__ for one in types)
+        raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}")
+
+
 def _loaded(
     model: str | nn.Module | LoadedModel,
-    preprocessing: Preprocessing | None,
-    classes: Sequence[str] | None,
+    weights: str | Path | None,
+    device: str | torch.device | None,
 ) -> LoadedModel:
     if isinstance(model, str):
-        model = load_model(model)
-    if isinstance(model, nn.Module):
-        model = LoadedModel.of(model)
-    return model.with_(preprocessing=preprocessing, classes=classes)
+        return load_model(model, weights=weights, device=device or "cpu")
+    return LoadedModel.of(model) if isinstance(model, nn.Module) else model
+
+
+def _class_index(name: str, classes: Sequence[str] | None) -> int:
+    if not classes:
+        raise ValueError(
+            f"target: the model's class names are not known; expected an index, got {name!r}"
+        )
+    lowered = [one.lower() for one in classes]
+    found = [index for index, one in enumerate(lowered) if one == name.lower()]
+    if len(found) > 1:
+        raise ValueError(
+            f"target: {name!r} is the name of classes {', '.join(map(str, found))}; pass an index"
+        )
+    if not found:
+        close = difflib.get_close_matches(name.lower(), lowered, n=3)
+        names = ", ".join(classes[lowered.index(one)] for one in close)
+        raise ValueError(
+            f"target: no class is called {name!r}" + (f"; close: {names}" if close else "")
+        )
+    return found[0]
+
+
+def _finite(value: torch.Tensor) -> float | None:
+    number = float(value)
+    return number if math.isfinite(number) else None
 
 
 def _panels(normalize: Normalize) -> tuple[Literal["source", "layer", "global"], ...]:

@@ -6,6 +6,8 @@ import json
 import math
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -56,15 +58,26 @@ def save_stack(stack: CamStack, path: str | os.PathLike[str]) -> Path:
     }
     tensors = {name: one.detach().float().cpu().contiguous() for name, one in tensors.items()}
     tensors["targets"] = stack.targets.cpu().contiguous()
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
-        save_file(tensors, temporary, {_KEY: json.dumps(header)})
-        temporary.replace(path)
+        with written_whole(path) as temporary:
+            save_file(tensors, temporary, {_KEY: json.dumps(header)})
     except SafetensorError as error:
         raise OSError(f"{path}: cannot be written: {error}") from error
+    return path
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path``: what is written there takes its place after a clean block.
+
+    Any exception leaves ``path`` as it was.
+    """
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    return path
 
 
 def load_stack(path: str | os.PathLike[str]) -> CamStack:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -44,22 +45,49 @@ _RGB_TO_BT709 = (
 )
 
 
-def check_output(path: Path) -> None:
-    """Check all of ``path`` that can be known before there are frames; VideoWriter does so too.
+def check_output(path: Path, *, name: str = "path", endings: Sequence[str] | None = None) -> None:
+    """Check all of ``path`` that can be known before there is anything to write.
+
+    Args:
+        path: a file to be made or replaced.
+        name: what the caller's argument is called.
+        endings: the endings it may have; by default those of videos.
 
     Raises:
-        ValueError: its ending is of no known format, it is a folder, or its folder does not exist.
-        PermissionError: its folder cannot be written to.
+        ValueError: it has another ending, it is a folder, or its folder does not exist.
+        OSError: its folder cannot be written to.
     """
-    if path.suffix.lower() not in _FORMATS:
-        raise ValueError(f"path must end in {' or '.join(_FORMATS)}, got {str(path)!r}")
+    endings = endings or tuple(_FORMATS)
+    if path.suffix.lower() not in endings:
+        raise ValueError(f"{name} must end in {' or '.join(endings)}, got {str(path)!r}")
     if path.is_dir():
-        raise ValueError(f"path must be a file, got the folder {str(path)!r}")
+        raise ValueError(f"{name} must be a file, got the folder {str(path)!r}")
     folder = path.parent
     if not folder.is_dir():
-        raise ValueError(f"the folder of path does not exist: {str(folder)!r}")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(f"cannot write to the folder {str(folder)!r}")
+        raise ValueError(f"the folder of {name} does not exist: {str(folder)!r}")
+    try:  # a file without a name: permissions alone do not tell, nor do they count for root
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise type(error)(
+            f"{name}: cannot write to the folder {str(folder)!r}: {error.strerror}"
+        ) from error
+
+
+def exact_fps(fps: Fraction | float) -> Fraction:
+    """``fps`` as a fraction; a float becomes the nearest with a denominator of at most 1001.
+
+    Raises:
+        ValueError: it is no number in (0, 1000].
+    """
+    try:
+        fraction = Fraction(fps)
+    except (TypeError, ValueError, OverflowError):  # NaN is a ValueError, infinity an overflow
+        raise ValueError(f"fps must be a finite number, got {fps!r}") from None
+    if isinstance(fps, float):
+        fraction = fraction.limit_denominator(1001)
+    if not 0 < fraction <= _MAX_FPS:
+        raise ValueError(f"fps must lie in (0, {_MAX_FPS}], got {fps}")
+    return fraction
 
 
 class VideoWriter:
@@ -107,7 +135,7 @@ class VideoWriter:
 
         Raises:
             ValueError: an argument is wrong, or the folder of ``path`` does not exist.
-            PermissionError: the folder of ``path`` cannot be written to.
+            OSError: the folder of ``path`` cannot be written to.
             VideoError: there is no ffmpeg.
         """
         self.path = Path(path)
@@ -132,7 +160,7 @@ class VideoWriter:
             find_ffmpeg(ffmpeg),
             pixel_format,
             (width, height),
-            _as_fraction(fps),
+            exact_fps(fps),
             f"file:{unfinished}",
             _FORMATS[self.path.suffix.lower()](pixel_format, preset, crf),
         )
@@ -263,18 +291,6 @@ def _as_array(frames: Frames) -> npt.NDArray[Any]:
         raise ValueError(
             f"frames must be a tensor, an array or a buffer, got {type(frames).__name__}"
         ) from None
-
-
-def _as_fraction(fps: Fraction | float) -> Fraction:
-    try:
-        fraction = Fraction(fps)
-    except (TypeError, ValueError, OverflowError):  # NaN is a ValueError, infinity an overflow
-        raise ValueError(f"fps must be a finite number, got {fps!r}") from None
-    if isinstance(fps, float):
-        fraction = fraction.limit_denominator(1001)
-    if not 0 < fraction <= _MAX_FPS:
-        raise ValueError(f"fps must lie in (0, {_MAX_FPS}], got {fps}")
-    return fraction
 
 
 def _check_size(width: int, height: int, *, even: bool) -> None:

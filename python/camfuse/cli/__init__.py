@@ -1,35 +1,25 @@
 """The ``camfuse`` command. Exit codes: 0 done, 2 bad input, 1 failure at run time, 130 Ctrl-C.
 
-Commands import what they need when they run, so that help and usage errors come at once.
+Everything but the standard library is imported when it is needed: help comes at once, and a signal
+finds :func:`main` ready for it.
 """
 
 from __future__ import annotations
 
+import importlib
+import os
 import signal
 import sys
-import traceback
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING
 
-import typer
+if TYPE_CHECKING:
+    from typer import Typer
 
-from camfuse.cli.animate import animate
-from camfuse.cli.demo import demo
-from camfuse.cli.info import info
-from camfuse.cli.layers import layers
-
-app = typer.Typer(
-    name="camfuse",
-    help="See, layer by layer, where an image model looks.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-for _command in (animate, layers, info, demo):
-    app.command()(_command)
-
-_UsageError = typer.BadParameter.__mro__[1]  # click's, or that of the copy newer Typers carry
+_Handler = Callable[[int, FrameType | None], None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,10 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        with _ended_by_sigterm():
-            return int(app(given, prog_name="camfuse", standalone_mode=False) or 0)
+        with _on_signals(_unwind, signal.SIGTERM):
+            return int(_app()(given, prog_name="camfuse", standalone_mode=False) or 0)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     except Exception as error:
         if "--debug" in given:
+            import traceback
+
             traceback.print_exc()
         code, message = _verdict(error)
         if message:
@@ -54,32 +48,77 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
 
 
+def _app() -> Typer:
+    import typer
+
+    from camfuse.cli.animate import animate
+    from camfuse.cli.demo import demo
+    from camfuse.cli.info import info
+    from camfuse.cli.layers import layers
+
+    app = typer.Typer(
+        name="camfuse",
+        help="See, layer by layer, where an image model looks.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    for command in (animate, layers, info, demo):
+        app.command()(command)
+    return app
+
+
 def _verdict(error: Exception) -> tuple[int, str]:
     """Exit code and one line for an exception."""
-    if isinstance(error, _UsageError):
+    import typer
+
+    usage_error = typer.BadParameter.__mro__[1]  # click's, or that of the copy newer Typers carry
+    if isinstance(error, usage_error):
         return 2, error.format_message()  # type: ignore[attr-defined]
     message = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
-    if isinstance(error, ValueError):
+    if isinstance(error, ValueError) and _is_ours(error.__traceback__):
         return 2, message
-    if isinstance(error, RuntimeError | OSError | FloatingPointError) and message:
+    if isinstance(error, ValueError | RuntimeError | OSError | FloatingPointError) and message:
         return 1, message
     kind = type(error).__name__
     return 1, f"{kind}: {message}" if message else kind
 
 
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
+def _is_ours(traceback: TracebackType | None) -> bool:
+    """Whether the package itself raised the error: elsewhere it is no verdict on the input.
+
+    A model's own code, for one, may raise what it likes while it runs.
+    """
+    name = ""
+    while traceback:
+        name = traceback.tb_frame.f_globals.get("__name__", "")
+        traceback = traceback.tb_next
+    return name.partition(".")[0] == "camfuse"
+
+
+def import_torch() -> None:
+    """Imports torch; a signal meanwhile ends the process at once.
+
+    Commands call it before they leave anything that would need tidying. Parts of that import lose
+    exceptions, so that an interrupt would be forgotten, or leave torch without NumPy.
+    """
+    with _on_signals(lambda number, frame: os._exit(128 + number), signal.SIGINT, signal.SIGTERM):
+        importlib.import_module("torch")
+
+
+def _unwind(number: int, frame: FrameType | None) -> None:
     """SIGTERM unwinds like Ctrl-C, so that nothing unfinished is left behind."""
+    sys.exit(128 + number)
 
-    def leave(number: int, frame: FrameType | None) -> None:
-        sys.exit(128 + number)
 
-    try:
-        before = signal.signal(signal.SIGTERM, leave)
-    except ValueError:  # not the main thread, which alone receives signals
+@contextmanager
+def _on_signals(handler: _Handler, *numbers: signal.Signals) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # which alone receives signals
         yield
         return
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)

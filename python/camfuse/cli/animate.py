@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from camfuse.cli import options
-from camfuse.cli.job import Job, summary
+from camfuse.cli.job import Job, json_text, summary
 
 
 def animate(
@@ -68,4 +67,4 @@ def animate(
         ffmpeg=ffmpeg,
     )
     report = job.run(image)
-    print(json.dumps(report) if as_json else summary(report))
+    print(json_text(report) if as_json else summary(report))

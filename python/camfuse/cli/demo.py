@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from camfuse.cli import options
-from camfuse.cli.job import Job, summary
+from camfuse.cli import import_torch, options
+from camfuse.cli.job import Job, json_text, summary
 
 
 def demo(
@@ -29,19 +29,35 @@ def demo(
         raise RuntimeError(
             f"the demo's photograph comes with scikit-image ({error}); pip install 'camfuse[demo]'"
         ) from error
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out: expected a folder, got the file {str(out)!r}")
-    made = not out.exists()
-    out.mkdir(parents=True, exist_ok=True)
-    try:
+    import_torch()
+    with _folder(out):
         report = Job(model="efficientnet-lite:0", out=out / "cat.mp4", ffmpeg=ffmpeg).run(
             photograph
         )
-    except BaseException:
-        if made:
-            with contextlib.suppress(OSError):
-                out.rmdir()
-        raise
-    text = json.dumps(report, indent=2)
-    (out / "cat.json").write_text(text + "\n", encoding="utf-8")
+        text = json_text(report, indent=2)
+        _write(out / "cat.json", text + "\n")
     print(text if as_json else summary(report))
+
+
+@contextlib.contextmanager
+def _folder(path: Path) -> Iterator[None]:
+    """Makes the folder and those above it; after a failure, those made are gone again if empty."""
+    missing = [one for one in (path, *path.parents) if not one.exists()]
+    above = next(one for one in (path, *path.parents) if one.exists())
+    if not above.is_dir():
+        raise ValueError(f"--out: expected a folder, got {str(path)!r}, and {above} is a file")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for one in missing:
+                one.rmdir()
+        raise
+
+
+def _write(path: Path, text: str) -> None:
+    from camfuse.storage import written_whole
+
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

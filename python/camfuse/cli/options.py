@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -67,43 +66,9 @@ def parse_fps(text: str) -> Fraction:
     return fps
 
 
-def parse_target(text: str | None, classes: Sequence[str] | None) -> int | None:
-    """A class index from an index or a class name.
-
-    Args:
-        text: ``None`` stays ``None``: the class that the model itself ranks first.
-        classes: Class names by index, if known; upper and lower case are alike.
-
-    Raises:
-        ValueError: If there is no such class, or several of that name.
-    """
-    if text is None:
-        return None
+def parse_target(text: str | None) -> int | str | None:
+    """A class by its index or by its name; ``None``, the model's own first choice, stays so."""
     try:
-        index = int(text)
+        return None if text is None else int(text)
     except ValueError:
-        return _class_index(text, classes)
-    if index < 0 or (classes and index >= len(classes)):
-        last = len(classes) - 1 if classes else "the number of classes - 1"
-        raise ValueError(f"--target: expected a class in 0..{last}, got {index}")
-    return index
-
-
-def _class_index(name: str, classes: Sequence[str] | None) -> int:
-    if not classes:
-        raise ValueError(
-            f"--target: the model's class names are not known; expected an index, got {name!r}"
-        )
-    lowered = [one.lower() for one in classes]
-    found = [index for index, one in enumerate(lowered) if one == name.lower()]
-    if len(found) > 1:
-        raise ValueError(
-            f"--target: {name!r} is the name of classes {', '.join(map(str, found))}; pass an index"
-        )
-    if not found:
-        close = difflib.get_close_matches(name.lower(), lowered, n=3)
-        hint = (
-            f"; close: {', '.join(classes[lowered.index(one)] for one in close)}" if close else ""
-        )
-        raise ValueError(f"--target: no class is called {name!r}{hint}")
-    return found[0]
+        return text
