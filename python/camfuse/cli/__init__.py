@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with _on_signals(_unwind, signal.SIGTERM):
-            return int(_app()(given, prog_name="camfuse", standalone_mode=False) or 0)
+            with _ended_at_once():
+                app = _app()
+            return int(app(given, prog_name="camfuse", standalone_mode=False) or 0)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except Exception as error:
@@ -96,14 +98,19 @@ def _is_ours(traceback: TracebackType | None) -> bool:
     return name.partition(".")[0] == "camfuse"
 
 
-def import_torch() -> None:
-    """Imports torch; a signal meanwhile ends the process at once.
+def import_all() -> None:
+    """Imports torch and the whole package.
 
-    Commands call it before they leave anything that would need tidying. Parts of that import lose
-    exceptions, so that an interrupt would be forgotten, or leave torch without NumPy.
+    A signal meanwhile ends the process at once, so commands call this before they leave anything
+    that would need tidying.
     """
-    with _on_signals(lambda number, frame: os._exit(128 + number), signal.SIGINT, signal.SIGTERM):
-        importlib.import_module("torch")
+    with _ended_at_once():
+        importlib.import_module("camfuse.animate")
+
+
+def _ended_at_once() -> AbstractContextManager[None]:
+    """For imports, which lose exceptions: an interrupt could be forgotten, or torch lack NumPy."""
+    return _on_signals(lambda number, frame: os._exit(128 + number), signal.SIGINT, signal.SIGTERM)
 
 
 def _unwind(number: int, frame: FrameType | None) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from camfuse.cli import import_torch, options
+from camfuse.cli import import_all, options
 from camfuse.cli.job import Job, json_text, summary
 
 
@@ -29,7 +29,7 @@ def demo(
         raise RuntimeError(
             f"the demo's photograph comes with scikit-image ({error}); pip install 'camfuse[demo]'"
         ) from error
-    import_torch()
+    import_all()
     with _folder(out):
         report = Job(model="efficientnet-lite:0", out=out / "cat.mp4", ffmpeg=ffmpeg).run(
             photograph

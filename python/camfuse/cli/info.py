@@ -8,7 +8,7 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from camfuse.cli import import_torch, options
+from camfuse.cli import import_all, options
 
 _LIBRARIES = ("torchvision", "timm", "efficientnet-lite-pytorch", "scikit-image")
 
@@ -30,7 +30,7 @@ def info(as_json: options.Json = False, debug: options.Debug = False) -> None:
 
 
 def _report() -> dict[str, Any]:
-    import_torch()
+    import_all()
     import torch
 
     from camfuse import _C

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from camfuse.cli import import_torch
+from camfuse.cli import import_all
 from camfuse.cli.options import parse_target
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Job:
             return self._run(image)
 
     def _run(self, image: ImageSource) -> dict[str, Any]:
-        import_torch()
+        import_all()
         from camfuse.animate import animate
 
         with _progress_bar() as progress:

@@ -7,7 +7,7 @@ import sys
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
-from camfuse.cli import import_torch, options
+from camfuse.cli import import_all, options
 
 if TYPE_CHECKING:
     from camfuse.stack import CamStack
@@ -39,7 +39,7 @@ def layers(
 def _capture(
     model: str, weights: str | None, layers: list[str], device: str
 ) -> tuple[str, CamStack]:
-    import_torch()
+    import_all()
     import torch
 
     from camfuse.explain import layer_cams
