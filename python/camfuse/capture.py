@@ -31,6 +31,7 @@ from camfuse.preserve import (
     plain_attention,
     random_state,
     release_spare_memory,
+    state_tensors,
 )
 from camfuse.stack import Skipped
 from camfuse.targets import Scores, Target, resolve_targets
@@ -146,6 +147,7 @@ class _Pass:
         self.model, self.visit, self.selection, self.target = model, visit, selection, target
         self.reshape, self.memory, self.create_graph = reshape, memory, create_graph
         self.copy_all = copy_all
+        self.modules = tuple(model.modules())
         self.args, self.kwargs = call_arguments(model, inputs, create_graph=create_graph)
         image = first_image(inputs)
         self.batch = image.shape[0]
@@ -176,16 +178,16 @@ class _Pass:
             if keep_saved:
                 stack.enter_context(torch.autograd.graph.allow_mutation_on_saved_tensors())
             stack.enter_context(random_state(self.device))
-            stack.enter_context(eager(self.model))
+            stack.enter_context(eager(self.modules))
             if not self.create_graph:
-                stack.enter_context(frozen(self.model))
-            stack.enter_context(borrowed_buffers(self.model))
+                stack.enter_context(frozen(self.modules))
+            stack.enter_context(borrowed_buffers(self.modules))
             stack.callback(self._let_go)
             _running.passes.append(self)
             stack.callback(_running.passes.pop)
             # Every module is watched, selected or not: a layer's layout must not depend on which
             # other layers are selected.
-            for module in self.model.modules():
+            for module in self.modules:
                 handle = module.register_forward_hook(self._on_forward, with_kwargs=True)
                 stack.callback(handle.remove)
             output = self.model(*self.args, **self.kwargs)
@@ -465,14 +467,15 @@ def _check_model(model: nn.Module, allow_training: bool) -> None:
         raise ValueError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     if isinstance(model, torch.jit.ScriptModule):
         raise ValueError("model: TorchScript modules run no hooks; pass the module it was made of")
-    if not allow_training and any(module.training for module in model.modules()):
+    modules = tuple(model.modules())
+    if not allow_training and any(module.training for module in modules):
         name = next(name for name, module in model.named_modules() if module.training)
         where = f"its layer {name!r}" if name else "the model"
         raise ValueError(
             f"model: {where} is in training mode, which makes maps depend on the batch and on "
             "chance; call model.eval(), or pass allow_training=True"
         )
-    for tensor in (*model.parameters(), *model.buffers()):
+    for tensor in state_tensors(modules):
         if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
             raise ValueError("model: a lazy layer has no parameters yet; run the model once first")
         if tensor.is_inference():

@@ -44,7 +44,8 @@ def call_arguments(
         create_graph: Whether tensors stay attached to the caller's graph; they begin one of their
             own if nothing else requires grad. Without it they are detached.
     """
-    attached = any(tensor.requires_grad for tensor in (*model.parameters(), *_tensors(inputs)))
+    given = _tensors(inputs)
+    attached = create_graph and any(one.requires_grad for one in (*model.parameters(), *given))
 
     def prepare(value: Any) -> Any:
         if not isinstance(value, Tensor):

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 
+def state_tensors(modules: Sequence[nn.Module]) -> list[Tensor]:
+    """Parameters and buffers of all modules; those that are shared come several times."""
+    groups = (group for module in modules for group in (module._parameters, module._buffers))
+    return [tensor for group in groups for tensor in group.values() if tensor is not None]
+
+
 @contextlib.contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
+def frozen(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Parameters and buffers do not require grad inside: no graph is kept for their sake."""
-    tensors = (*model.parameters(), *model.buffers())
+    tensors = state_tensors(modules)
     trainable = [tensor for tensor in tensors if tensor.requires_grad and tensor.is_leaf]
     try:
         for tensor in trainable:
@@ -25,13 +31,13 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def borrowed_buffers(model: nn.Module) -> Iterator[None]:
+def borrowed_buffers(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Modules read and write copies of their buffers inside.
 
     The tensors are exchanged, not restored by value: a graph built inside may still need what it
     read, and an in-place restore would invalidate it.
     """
-    kept = [(module, dict(module._buffers)) for module in model.modules() if module._buffers]
+    kept = [(module, dict(module._buffers)) for module in modules if module._buffers]
     copies: dict[int, Tensor] = {}  # by identity: buffers that are shared stay shared
     try:
         for module, buffers in kept:
@@ -65,11 +71,11 @@ def random_state(device: torch.device) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def eager(model: nn.Module) -> Iterator[None]:
+def eager(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Compiled modules run as they are written inside: in a compiled graph no hook would fire."""
     compiled = any(
         type(module).__name__ == "OptimizedModule" or module._compiled_call_impl is not None
-        for module in model.modules()
+        for module in modules
     )
     with torch.compiler.set_stance("force_eager") if compiled else contextlib.nullcontext():
         yield
