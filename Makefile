@@ -41,6 +41,7 @@ cuda: $(VENV)/.dev  ## Compiles the CUDA code for every architecture; needs a to
 	$(PY) tools/check_cuda_build.py build/cuda
 
 bench: $(VENV)/.built $(VENV)/.dev  ## The measurements behind the README's figures
+	$(PIP) install --quiet --no-build-isolation --editable '.[peers]'
 	for name in all_layers memory late_layer layer_cam render_frames; do \
 	  $(PY) -m benchmarks.$$name || exit 1; done
 
