@@ -363,7 +363,6 @@ class _Pass:
                     f"{name}: a later module overwrites this view of its input in place; a copy "
                     "was overwritten instead, so modules that read the input afterwards differ"
                 )
-        self.shared_views.clear()
 
     def _backward(self, scores: Scores) -> None:
         if not self.layers:
@@ -421,6 +420,7 @@ class _Pass:
             if not one._is_view():
                 one.detach_()  # it may outlive the pass, as a buffer does
         self.rooted_objects.clear()
+        self.shared_views.clear()
         self.roots.clear()
         self.by_edge.clear()
         for record in self.layers:
