@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-from camfuse import video
+from camfuse import encoder, video
 from camfuse.video import VideoError, VideoWriter, find_ffmpeg
 
 WIDTH, HEIGHT = 64, 48
@@ -509,6 +510,31 @@ def test_an_interrupt_at_any_moment_leaves_nothing_or_a_whole_video(tmp_path, de
     if path.exists():
         np.testing.assert_array_equal(decode(path, "yuv420p"), frames.ravel())
         path.unlink()
+    assert_nothing_left(tmp_path)
+
+
+def test_an_interrupt_before_the_thread_runs_keeps_it_from_starting_ffmpeg(tmp_path, monkeypatch):
+    """`Thread.start` waits for the new thread, so it can be interrupted when that is on its way."""
+    on_its_way = []
+
+    class Interrupted(threading.Thread):
+        def start(self):
+            on_its_way.append(super().start)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(encoder.threading, "Thread", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        writer(tmp_path / "out.mkv")
+    gc.collect()
+    assert_nothing_left(tmp_path)
+
+    def popen(*_, **__):
+        pytest.fail("ffmpeg was started")
+
+    monkeypatch.setattr(encoder.subprocess, "Popen", popen)
+    (start,) = on_its_way
+    start()
+    start.__self__.join()
     assert_nothing_left(tmp_path)
 
 

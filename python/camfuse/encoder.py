@@ -79,6 +79,7 @@ class Encoder:
         for _ in range(_QUEUED_CHUNKS):
             self._room.put(None)
         self._thread = threading.Thread(target=self._run, name="camfuse-video", daemon=True)
+        self._owner: dict[str, str] = {}  # see `_owned_by`
         self._process_group: int | None = None
         self._error: VideoError | None = None
         self._aborted = False
@@ -115,7 +116,7 @@ class Encoder:
             self._chunks.put(None)
             if self._process_group is not None:
                 _kill(self._process_group)
-            if self._thread.ident is None:  # never started
+            if self._owned_by("abort"):  # an interrupted `start` may still start the thread
                 self._unfinished.unlink(missing_ok=True)
             elif self._thread is not threading.current_thread():  # where a collection may run
                 self._wait()
@@ -131,7 +132,16 @@ class Encoder:
         if self._error is not None:
             raise self._error
 
+    def _owned_by(self, side: str) -> bool:
+        """Whether ``side``, "thread" or "abort", was the first to ask, and so deals with the file.
+
+        One atomic operation, which may be repeated after an interrupt and answers the same again.
+        """
+        return self._owner.setdefault("owner", side) == side
+
     def _run(self) -> None:
+        if not self._owned_by("thread"):
+            return
         try:
             self._encode()
             self._unfinished.replace(self._path)
