@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from camfuse import text
 from camfuse.canvas import Canvas, FrameText
+from camfuse.footer import Curve
 
 LONG = FrameText("131/131 · " + ".".join(["denseblock"] * 30), "BatchNorm2d · 64 x 56 x 56")
 KINDS = ("source", "layer", "global")
@@ -25,20 +26,69 @@ def ink(overlay):
     kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=4),
     size=st.integers(16, 1200),
     title=st.sampled_from(["", "resnet50 · tabby 0.61"]),
+    maps=st.integers(1, 4),
+    frames=st.integers(1, 3),
+    curve=st.booleans(),
 )
-def test_everything_is_even_and_nothing_overlaps(image, kinds, size, title):
-    canvas = Canvas.fit(image, kinds, size=size, title=title)
+def test_everything_is_even_and_nothing_overlaps(image, kinds, size, title, maps, frames, curve):
+    canvas = Canvas.fit(
+        image,
+        kinds,
+        size=size,
+        title=title,
+        labels=[f"method {i}" for i in range(maps)],
+        frames=frames,
+        curves=[Curve("score", (0.5,) * frames)] * curve,
+    )
     lengths = [canvas.width, canvas.height, canvas.panel_height, canvas.panel_width]
-    lengths += [side for _, top, left in canvas.panels for side in (top, left)]
+    lengths += [side for _, _, top, left in canvas.panels for side in (top, left)]
     lengths += [side for strip in canvas.strips for side in strip]
     assert all(length % 2 == 0 and length >= 0 for length in lengths)
-    assert [kind for kind, _, _ in canvas.panels] == kinds
-    for (_, _, left), (_, _, following) in itertools.pairwise(canvas.panels):
-        assert left + canvas.panel_width < following
-    _, top, left = canvas.panels[-1]
-    assert left + canvas.panel_width < canvas.width
-    assert top + canvas.panel_height < canvas.height
-    assert sum(canvas.strips[0]) == top
+    covered = np.zeros((canvas.height, canvas.width), np.int8)
+    for top, height in canvas.strips:
+        covered[top : top + height] += 1
+    for _, _, top, left in canvas.panels:
+        assert left + canvas.panel_width < canvas.width
+        assert top + canvas.panel_height < canvas.height
+        covered[top : top + canvas.panel_height, left : left + canvas.panel_width] += 1
+    assert covered.max() == 1
+
+
+def test_one_maps_panels_lie_side_by_side():
+    canvas = Canvas.fit((300, 451), KINDS)
+    assert [(kind, shown) for kind, shown, _, _ in canvas.panels] == [(kind, 0) for kind in KINDS]
+    assert len({top for _, _, top, _ in canvas.panels}) == 1
+    lefts = [left for _, _, _, left in canvas.panels]
+    assert lefts == sorted(set(lefts))
+
+
+def test_compared_maps_have_a_column_each_and_a_row_for_each_way_to_show_them():
+    canvas = Canvas.fit((300, 451), KINDS, labels=["gradcam", "layercam"])
+    places = {(kind, shown): (top, left) for kind, shown, top, left in canvas.panels}
+    assert len(canvas.panels) == len(places) == 5
+    for shown in (0, 1):
+        above, below = places["layer", shown], places["global", shown]
+        assert above[1] == below[1]
+        assert above[0] < below[0]
+    source = places["source", 0]
+    assert source[0] == places["layer", 0][0] == places["layer", 1][0]
+    assert source[1] < places["layer", 0][1] < places["layer", 1][1]
+
+
+def test_each_compared_map_is_labelled_above_its_panels():
+    plain, labelled = (
+        Canvas.fit((300, 451), KINDS, labels=labels).draw([[FrameText("")]])[0, ..., 1]
+        for labels in (["", ""], ["gradcam", "layercam"])
+    )
+    canvas = Canvas.fit((300, 451), KINDS, labels=["", ""])
+    changed = (plain != labelled).nonzero()
+    columns = {left for kind, _, _, left in canvas.panels if kind != "source"}
+    for left in columns:
+        inside = (changed[:, 1] >= left) & (changed[:, 1] < left + canvas.panel_width)
+        rows = changed[inside][:, 0]
+        assert (rows < canvas.header_height).any(), "over the upper row"
+        assert (rows >= canvas.header_height).any(), "over the lower row"
+    assert changed[:, 1].min() >= min(columns)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +110,7 @@ def test_panels_keep_the_aspect_of_the_photograph(image, panel):
 @pytest.mark.parametrize("title", ["", "resnet50 · tabby 0.61 " * 20])
 def test_any_text_fits_any_size(size, kinds, title):
     canvas = Canvas.fit((300, 451), kinds, size=size, title=title)
-    overlay = canvas.draw([LONG, FrameText("", ""), FrameText("a\nb\tc", "×…漢\x00")])
+    overlay = canvas.draw([[LONG], [FrameText("", "")], [FrameText("a\nb\tc", "×…漢\x00")]])
     assert overlay.shape == (3, canvas.header_height, canvas.width, 2)
     assert overlay.dtype == torch.uint8
     margin = canvas.gap // 2  # letters may lean a little over the edge of their line
@@ -72,7 +122,7 @@ def test_any_text_fits_any_size(size, kinds, title):
 def test_frames_differ_only_in_their_own_text():
     canvas = Canvas.fit((300, 451), title="resnet50")
     one, two = FrameText("1/2 · a", "Conv2d"), FrameText("2/2 · b", "Conv2d")
-    first, second, again = canvas.draw([one, two, one])
+    first, second, again = canvas.draw([[one], [two], [one]])
     assert torch.equal(first, again)
     differing = (first != second).any(-1).any(1).nonzero()
     assert len(differing) > 0
@@ -82,13 +132,22 @@ def test_frames_differ_only_in_their_own_text():
 def test_a_title_takes_a_line_of_its_own():
     plain, titled = (Canvas.fit((300, 451), title=title) for title in ("", "resnet50"))
     assert titled.header_height > plain.header_height
-    rows = ink(titled.draw([FrameText("")]))[0].any(1).sum()
-    assert rows > ink(plain.draw([FrameText("")]))[0].any(1).sum()
+    rows = ink(titled.draw([[FrameText("")]]))[0].any(1).sum()
+    assert rows > ink(plain.draw([[FrameText("")]]))[0].any(1).sum()
+
+
+def test_each_model_has_a_heading_of_its_own():
+    two = Canvas.fit((300, 451), headings=2)
+    first, second = FrameText("resnet50: 1/9 · a", "Conv2d"), FrameText("vgg16: 1/9 · b", "ReLU")
+    both, one = ink(two.draw([[first, second], [first, FrameText("")]]))
+    changed = (both != one).any(1).nonzero()
+    assert changed.min() > Canvas.fit((300, 451)).header_height // 3
+    assert two.header_height > Canvas.fit((300, 451)).header_height
 
 
 def test_details_stand_right_where_there_is_room_and_below_where_not():
     wide, narrow = Canvas.fit((300, 451)), Canvas.fit((300, 451), ["layer"])
-    details = [FrameText("", "Conv2d"), FrameText("", "")]
+    details = [[FrameText("", "Conv2d")], [FrameText("", "")]]
     with_details, without = ink(wide.draw(details))
     assert (with_details > without).nonzero()[:, 1].min() > wide.width // 2
     with_details, without = ink(narrow.draw(details))

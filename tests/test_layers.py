@@ -56,6 +56,15 @@ def test_names_globs_modules_and_mixtures(resnet: nn.Module) -> None:
     assert selection.explicit == {resnet.conv1}
 
 
+def test_types_are_matched_by_class_and_by_what_it_inherits_from(resnet: nn.Module) -> None:
+    norms = [n for n, m in resnet.named_modules() if isinstance(m, nn.BatchNorm2d)]
+    assert names(resnet, "type:BatchNorm2d") == norms
+    assert names(resnet, "type:_BatchNorm") == names(resnet, "type:Batch*") == norms
+    assert names(resnet, "type:*") == names(resnet, "all")
+    with pytest.raises(ValueError, match=r"no layer .* 'type:BatchNorm'; close: type:BatchNorm2d"):
+        select_layers(resnet, "type:BatchNorm")
+
+
 def test_prefixes_of_wrappers_are_stripped(resnet: nn.Module) -> None:
     compiled = torch.compile(resnet, backend="eager")
     assert names(compiled, "conv1") == ["conv1"]

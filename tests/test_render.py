@@ -1,6 +1,7 @@
 """From a CamStack to frames: the right map of the right method, target and sample, in its place."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ SIZES = ((9, 12), (1, 1), (5, 3), (20, 30), (7, 7))
 IMAGE = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
 
 
-def make_stack(methods=("gradcam",), targets=1, batch=1, dtype=torch.float64):
+def make_stack(methods=("gradcam",), targets=1, batch=1, dtype=torch.float64, model=""):
     generator = torch.Generator().manual_seed(0)
     axes = (len(methods), targets, batch)
     maps = [torch.randn(*axes, *size, generator=generator, dtype=dtype) for size in SIZES]
@@ -37,13 +38,14 @@ def make_stack(methods=("gradcam",), targets=1, batch=1, dtype=torch.float64):
         scores=torch.zeros(targets, batch),
         probabilities=torch.zeros(targets, batch),
         input_size=(60, 90),
+        model=model,
     )
 
 
 def panel(frames, index, position):
     """One panel ``[Hp, Wp, 3]`` of one frame."""
     canvas = frames.canvas
-    _, top, left = canvas.panels[position]
+    _, _, top, left = canvas.panels[position]
     image = frames.frame(index)
     return image[top : top + canvas.panel_height, left : left + canvas.panel_width]
 
@@ -71,7 +73,7 @@ def test_one_frame_per_layer_in_chunks():
         frames.frame(5)
 
 
-@pytest.mark.parametrize("pixel_format", ["rgb24", "i420"])
+@pytest.mark.parametrize("pixel_format", ["rgb24", "i420", "nv12"])
 def test_chunks_do_not_change_the_frames(pixel_format):
     one, all_ = (
         render(make_stack(), IMAGE, size=64, chunk=n, pixel_format=pixel_format) for n in (1, 99)
@@ -94,6 +96,38 @@ def test_panels_show_photograph_layer_range_and_global_range():
             ):
                 expected = expected_panel(frames, map_, limits, blend=0.25, relu=relu)
                 assert torch.equal(panel(frames, i, position), expected)
+
+
+def test_methods_and_targets_are_shown_side_by_side():
+    stack = make_stack(("gradcam", "layercam"), targets=2, batch=2)
+    frames = render(stack, IMAGE, size=90, panels=["source", "layer"], sample=1)
+    for i in range(5):
+        for position, (r, t) in enumerate(itertools.product((0, 1), (0, 1)), 1):
+            expected = expected_panel(frames, stack.maps(i)[r, t, 1], stack.ranges[i, r, t, 1])
+            # A value in the middle between two colours may round either way.
+            assert (panel(frames, i, position) != expected).float().mean() < 1e-3
+
+
+def test_models_are_shown_side_by_side_at_the_same_relative_depth():
+    deep = make_stack(model="A")
+    shallow = make_stack(dtype=torch.float32, model="B").select(layers=["block.1", "block.3"])
+    frames = render([deep, shallow], IMAGE, size=90, panels=["source", "global"])
+    assert len(frames) == 5
+    for i, (ours, theirs) in enumerate([(0, 0), (1, 0), (2, 0), (3, 1), (4, 1)]):
+        for position, stack, layer in ((1, deep, ours), (2, shallow, theirs)):
+            map_, limits = stack.maps(layer)[0, 0, 0], stack.global_ranges[0, 0, 0]
+            assert torch.equal(panel(frames, i, position), expected_panel(frames, map_, limits))
+    assert frames.titles[3] == "A: 4/5 · block.3 | B: 2/2 · block.3"
+
+
+def test_a_curve_needs_room_and_follows_the_layers():
+    stack = dataclasses.replace(make_stack(), series={"road": torch.arange(5.0).view(5, 1, 1, 1)})
+    plain, curved = (render(stack, IMAGE, size=90, curve=curve) for curve in (None, "road"))
+    assert curved.height > plain.height
+    below = slice(-(curved.height - plain.height), None)
+    assert not torch.equal(curved.frame(0)[below], curved.frame(4)[below])
+    with pytest.raises(ValueError, match="curve: expected one of road, evidence, got 'ybroad'"):
+        render(stack, IMAGE, curve="ybroad")
 
 
 def test_photograph_is_shown_as_it_is_at_its_own_size():
@@ -149,8 +183,6 @@ def test_frame_needs_rgb():
     ("options", "message"),
     [
         ({"method": "foo"}, "method: expected one of gradcam, layercam, got 'foo'"),
-        ({"method": None}, "method: expected one of gradcam, layercam, got None"),
-        ({"target": None}, r"target: expected 0\.\.1, got None"),
         ({"target": 2}, r"target: expected 0\.\.1, got 2"),
         ({"sample": 1}, r"sample: expected 0\.\.0, got 1"),
         ({"sample": -1}, r"sample: expected 0\.\.0, got -1"),
@@ -159,7 +191,7 @@ def test_frame_needs_rgb():
         ({"colormap": "rainbowish"}, "colormap: expected one of"),
         ({"blend": 2}, "blend: expected 0 to 1, got 2"),
         ({"background": 300}, "background: expected 0 to 255, got 300"),
-        ({"pixel_format": "nv21"}, "pixel_format: expected one of rgb24, i420, got 'nv21'"),
+        ({"pixel_format": "nv21"}, "pixel_format: expected one of rgb24, i420, nv12, got 'nv21'"),
         ({"chunk": 0}, "chunk: expected at least 1, got 0"),
     ],
 )

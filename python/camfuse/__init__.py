@@ -10,15 +10,22 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from camfuse._C import build_info
-    from camfuse.animate import AnimationResult, animate
+    from camfuse.animate import animate
+    from camfuse.animate_images import animate_images
     from camfuse.explain import cam, layer_cams
     from camfuse.images import Preprocessing, read_image
     from camfuse.methods import METHODS
     from camfuse.models import LoadedModel, load_model
+    from camfuse.question import Question
     from camfuse.render import Frames, render
+    from camfuse.render_video import Video, render_video
+    from camfuse.result import AnimationResult
     from camfuse.stack import CamStack, LayerInfo, Skipped
+    from camfuse.stills import Sheet, sheet, still
     from camfuse.storage import load_stack, save_stack
+    from camfuse.style import VideoStyle
     from camfuse.targets import Each, box_score, segmentation_mean
+    from camfuse.thinning import key_layers
     from camfuse.video import VideoError, VideoWriter
 
     __version__: str
@@ -32,34 +39,50 @@ __all__ = [
     "LayerInfo",
     "LoadedModel",
     "Preprocessing",
+    "Question",
+    "Sheet",
     "Skipped",
+    "Video",
     "VideoError",
+    "VideoStyle",
     "VideoWriter",
     "animate",
+    "animate_images",
     "box_score",
     "build_info",
     "cam",
+    "key_layers",
     "layer_cams",
     "load_model",
     "load_stack",
     "read_image",
     "render",
+    "render_video",
     "save_stack",
     "segmentation_mean",
+    "sheet",
+    "still",
 ]
 
 
 _NAMES = {
     "_C": ["build_info"],
-    "animate": ["AnimationResult", "animate"],
+    "animate": ["animate"],
+    "animate_images": ["animate_images"],
     "explain": ["cam", "layer_cams"],
     "images": ["Preprocessing", "read_image"],
     "methods": ["METHODS"],
     "models": ["LoadedModel", "load_model"],
+    "question": ["Question"],
     "render": ["Frames", "render"],
+    "render_video": ["Video", "render_video"],
+    "result": ["AnimationResult"],
     "stack": ["CamStack", "LayerInfo", "Skipped"],
+    "stills": ["Sheet", "sheet", "still"],
     "storage": ["load_stack", "save_stack"],
+    "style": ["VideoStyle"],
     "targets": ["Each", "box_score", "segmentation_mean"],
+    "thinning": ["key_layers"],
     "video": ["VideoError", "VideoWriter"],
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}

@@ -16,6 +16,7 @@ from camfuse.layers import LayerSelection, find_layer, unwrap
 from camfuse.methods import find_method
 from camfuse.stack import CamStack
 from camfuse.targets import Target
+from camfuse.thinning import split_thinning, thin_out
 
 
 def layer_cams(
@@ -39,7 +40,9 @@ def layer_cams(
             arguments.
         method: One method or several, all from the same pass; see ``camfuse.METHODS``.
         layers: ``"leaf"`` (every module that computes something itself), ``"all"`` (containers
-            too), ``"conv"``, names, globs, modules, or several of these.
+            too), ``"conv"``, ``"type:CLASS"``, names, globs, modules, or several of these;
+            ``"stage-ends"`` and ``"every:N"`` thin out what the others select (leaves, if there
+            are none), see :mod:`camfuse.thinning`.
         target: The score to explain: ``None`` (each sample's arg-max class), a class, one class
             per sample, a function of the output that returns ``[B]``, or several (``[T, B]`` or
             :class:`camfuse.Each`).
@@ -64,18 +67,20 @@ def layer_cams(
     methods = [find_method(name) for name in names]
     if not methods:
         raise ValueError("method: expected at least one method, got none")
+    captured, thinning = split_thinning(layers)
     collector = MapCollector(methods, seed)
     found = capture(
         model,
         inputs,
         collector,
-        layers=layers,
+        layers=captured,
         target=target,
         reshape=reshape,
         allow_training=allow_training,
         create_graph=create_graph,
     )
-    return collector.stack(found, type(model).__name__, on_nonfinite)
+    stack = collector.stack(found, type(model).__name__, on_nonfinite)
+    return thin_out(stack, thinning) if thinning else stack
 
 
 def cam(

@@ -13,12 +13,16 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 LayerSelection = str | nn.Module | Sequence[str | nn.Module]
-"""``"leaf"``, ``"all"``, ``"conv"``, a name, a glob, a module, or several of those."""
+"""``"leaf"``, ``"all"``, ``"conv"``, ``"type:CLASS"``, a name, a glob, a module; or several.
+
+Where maps are made, ``"stage-ends"`` and ``"every:N"`` thin them out (:mod:`camfuse.thinning`).
+"""
 
 # Classes that libraries write themselves: identities, in eval mode at least.
 _IDENTITIES = ("Identity", "StochasticDepth", "DropPath")
 
 GROUPS = ("leaf", "all", "conv")
+_TYPE = "type:"
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,9 @@ def select_layers(model: nn.Module, layers: LayerSelection) -> Selection:
 
     Args:
         model: An unwrapped model.
-        layers: Groups, names, globs (``*``, ``?``, ``[...]``) and modules; one or several. A text
-            that names a group means the group, even where a layer has the same name.
+        layers: Groups, names, globs (``*``, ``?``, ``[...]``), ``type:CLASS`` and modules; one or
+            several. CLASS is the name of the module's class or of one it inherits from, or a glob.
+            A text that names a group means the group, even where a layer has the same name.
 
     Raises:
         ValueError: If a name or glob matches nothing, or a module is not part of the model.
@@ -89,8 +94,8 @@ def select_layers(model: nn.Module, layers: LayerSelection) -> Selection:
         elif item in GROUPS:
             everything |= item == "all"
             chosen.update(module for module in names if _in_group(module, item))
-        elif any(wildcard in item for wildcard in "*?["):
-            matches = [module for name, module in modules.items() if fnmatchcase(name, item)]
+        elif item.startswith(_TYPE) or any(wildcard in item for wildcard in "*?["):
+            matches = [module for module, name in names.items() if _matches(module, name, item)]
             if not matches:
                 raise _unmatched(item, modules)
             chosen.update(matches)
@@ -127,6 +132,14 @@ def repeats_input(module: nn.Module) -> str | None:
     return None
 
 
+def _matches(module: nn.Module, name: str, pattern: str) -> bool:
+    """Whether a glob fits the name, or a ``type:`` the class or one that it inherits from."""
+    if not pattern.startswith(_TYPE):
+        return fnmatchcase(name, pattern)
+    classes = type(module).__mro__[: type(module).__mro__.index(nn.Module)]
+    return any(fnmatchcase(one.__name__, pattern.removeprefix(_TYPE)) for one in classes)
+
+
 def _in_group(module: nn.Module, group: str) -> bool:
     if group == "all":
         return True
@@ -139,6 +152,11 @@ def _in_group(module: nn.Module, group: str) -> bool:
 
 
 def _unmatched(item: str, modules: dict[str, nn.Module]) -> ValueError:
-    close = difflib.get_close_matches(item, [*modules, *GROUPS], n=3)
+    known = (
+        {_TYPE + type(module).__name__ for module in modules.values()}
+        if item.startswith(_TYPE)
+        else {*modules, *GROUPS}
+    )
+    close = difflib.get_close_matches(item, sorted(known), n=3)
     hint = f"; close: {', '.join(close)}" if close else ""
     return ValueError(f"layers: no layer of the model matches {item!r}{hint}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,19 @@ from camfuse import ops
 from camfuse.canvas import Canvas, FrameText
 from camfuse.colormaps import color_table
 from camfuse.ops import PanelKind, PixelFormat
-from camfuse.stack import CamStack, LayerInfo
+from camfuse.stack import CamStack
+from camfuse.views import View, choose_views, curves_of, labels_of, title_of
+
+
+@dataclass(frozen=True, eq=False)
+class _Maps:
+    """The V maps of each of N frames."""
+
+    flat: Tensor  # [S]
+    offsets: Tensor  # [N, V]
+    sizes: Tensor  # [N, V, 2]
+    ranges: Tensor  # [N, V, 2]
+    global_ranges: Tensor  # [V, 2]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -22,23 +35,21 @@ class Frames:
     """One frame per layer, rendered when asked for.
 
     ``len(frames)`` counts them. Iterating yields uint8 tensors ``[n, bytes]`` of up to ``chunk``
-    frames: ``3 * H * W`` bytes each for rgb24, half of that for i420.
+    frames: ``3 * H * W`` bytes each for rgb24, half of that for i420 and nv12.
 
     Attributes:
         canvas: Where everything lies on a frame.
-        pixel_format: ``"rgb24"`` or ``"i420"``.
+        pixel_format: ``"rgb24"``, ``"i420"`` or ``"nv12"``.
         chunk: Frames rendered at once.
+        titles: What each frame shows, in words: its layer, or the layer of each model.
     """
 
     canvas: Canvas
     pixel_format: PixelFormat
     chunk: int
-    _texts: tuple[FrameText, ...]
-    _maps: Tensor  # [S]
-    _offsets: tuple[int, ...]
-    _sizes: tuple[tuple[int, int], ...]
-    _ranges: Tensor  # [N, 2]
-    _global_range: Tensor  # [2]
+    titles: tuple[str, ...]
+    _headings: tuple[tuple[FrameText, ...], ...]
+    _maps: _Maps
     _source: Tensor  # [Hp, Wp, 3]
     _colours: Tensor  # [256, 3]
     _background: int
@@ -47,7 +58,7 @@ class Frames:
 
     def __len__(self) -> int:
         """The number of frames."""
-        return len(self._sizes)
+        return len(self.titles)
 
     def __iter__(self) -> Iterator[Tensor]:
         """Chunks ``[n, bytes]`` of frames, uint8."""
@@ -78,11 +89,11 @@ class Frames:
     def _rendered(self, start: int, end: int) -> Tensor:
         part = slice(start, end)
         return ops.render_frames(
-            self._maps,
-            self._offsets[part],
-            self._sizes[part],
-            self._ranges[part],
-            self._global_range,
+            self._maps.flat,
+            self._maps.offsets[part].flatten().tolist(),
+            self._maps.sizes[part].flatten(0, 1).tolist(),
+            self._maps.ranges[part],
+            self._maps.global_ranges,
             self._source,
             self._colours,
             self.canvas.panels,
@@ -90,14 +101,14 @@ class Frames:
             background=self._background,
             blend=self._blend,
             relu=self._relu,
-            overlay=self.canvas.draw(self._texts[part]),
+            overlay=self.canvas.draw(self._headings[part], start),
             strips=self.canvas.strips,
             pixel_format=self.pixel_format,
         )
 
 
 def render(
-    stack: CamStack,
+    stack: CamStack | Sequence[CamStack],
     image: Image.Image | np.ndarray,
     *,
     panels: Sequence[PanelKind] = ("source", "layer", "global"),
@@ -106,30 +117,37 @@ def render(
     blend: float = 0.5,
     pixel_format: PixelFormat = "rgb24",
     sample: int = 0,
-    method: str | None = None,
-    target: int | None = None,
+    method: str | Sequence[str] | None = None,
+    target: int | Sequence[int] | None = None,
     relu: bool = True,
-    title: str = "",
+    title: str | None = None,
+    curve: str | None = None,
     background: int = 16,
     chunk: int = 16,
 ) -> Frames:
     """Frames of every layer of ``stack``, in its order.
 
+    Several methods or targets are shown side by side. So are several stacks, of models to compare:
+    their layers pass at the same relative depth.
+
     Args:
-        stack: The maps; leave out what should not be shown with ``stack.shown()`` or
-            ``stack.select(layers=)``.
+        stack: The maps, of one model or of several; leave out what should not be shown with
+            ``stack.shown()`` or ``stack.select(layers=)``.
         image: The photograph: PIL, or ``[H, W, 3]`` uint8. It is resized to the panels.
-        panels: What to show side by side: ``"source"`` (the photograph), ``"layer"`` (the map in
-            its layer's own range) and ``"global"`` (in the range over all layers).
+        panels: What to show: ``"source"`` (the photograph), ``"layer"`` (the map in its layer's own
+            range) and ``"global"`` (in the range over all layers).
         size: Longer side of a panel in pixels, 16 to 8192.
         colormap: Name of a colour map, see :func:`camfuse.colormaps.color_table`.
         blend: Weight of the colour map over the photograph, in [0, 1].
-        pixel_format: ``"rgb24"``, or ``"i420"`` for video encoders.
+        pixel_format: ``"rgb24"``, or ``"i420"`` or ``"nv12"`` for video encoders.
         sample: Which image of the batch.
-        method: Which method, by name; needed if the stack holds several.
-        target: Which target, by position; needed if the stack holds several.
+        method: Which methods, by name; all by default.
+        target: Which targets, by position; all by default.
         relu: Whether negative evidence becomes 0.
-        title: A second line above the panels, the same on all frames.
+        title: A line above the panels, the same on all frames; by default model, method and
+            target, as far as all maps share them.
+        curve: A score per layer to draw below the panels: the name of one of the stack's
+            ``series``, or ``"evidence"`` (:data:`camfuse.views.EVIDENCE`).
         background: Grey level 0..255 around the panels.
         chunk: Frames rendered at once while iterating.
 
@@ -141,24 +159,29 @@ def render(
     """
     if chunk < 1:
         raise ValueError(f"chunk: expected at least 1, got {chunk}")
-    r, t, b = _choice(stack, method, target, sample)
+    stacks = [stack] if isinstance(stack, CamStack) else list(stack)
+    views = choose_views(stacks, method, target, sample)
+    count = max(len(view.stack) for view in views)
     photograph = _picture(image)
-    canvas = Canvas.fit((photograph.height, photograph.width), panels, size=size, title=title)
+    headings = [_headings(views, len(stacks), frame, count) for frame in range(count)]
+    canvas = Canvas.fit(
+        (photograph.height, photograph.width),
+        panels,
+        size=size,
+        labels=labels_of(views),
+        title=title_of(views) if title is None else title,
+        headings=len(stacks),
+        frames=count,
+        curves=[] if curve is None else curves_of(views, curve, count),
+    )
     resized = photograph.resize((canvas.panel_width, canvas.panel_height), Image.Resampling.LANCZOS)
-    count = len(stack.layers)
     frames = Frames(
         canvas=canvas,
         pixel_format=pixel_format,
         chunk=chunk,
-        _texts=tuple(
-            _text(layer, f"{i + 1}/{count}", stack.methods[r])
-            for i, layer in enumerate(stack.layers)
-        ),
-        _maps=stack.flat.detach().to("cpu", stack.ranges.dtype),
-        _offsets=tuple(stack.offset(i, method=r, target=t, sample=b) for i in range(count)),
-        _sizes=tuple(layer.size for layer in stack.layers),
-        _ranges=stack.ranges[:, r, t, b].detach().cpu(),
-        _global_range=stack.global_ranges[r, t, b].detach().cpu(),
+        titles=tuple(" | ".join(line.name for line in lines) for lines in headings),
+        _headings=tuple(headings),
+        _maps=_gather(views, stacks, count),
         _source=torch.from_numpy(np.array(resized)),
         _colours=color_table(colormap),
         _background=background,
@@ -169,19 +192,32 @@ def render(
     return frames
 
 
-def _choice(
-    stack: CamStack, method: str | None, target: int | None, sample: int
-) -> tuple[int, int, int]:
-    """Positions of the method, the target and the sample to show."""
-    methods, targets, samples = stack.axes
-    if method not in (stack.methods if methods > 1 else (None, *stack.methods)):
-        raise ValueError(f"method: expected one of {', '.join(stack.methods)}, got {method!r}")
-    if target is None and targets > 1:
-        raise ValueError(f"target: expected 0..{targets - 1}, got None")
-    for name, index, count in (("target", target or 0, targets), ("sample", sample, samples)):
-        if not 0 <= index < count:
-            raise ValueError(f"{name}: expected 0..{count - 1}, got {index}")
-    return 0 if method is None else stack.methods.index(method), target or 0, sample
+def _gather(views: Sequence[View], stacks: Sequence[CamStack], frames: int) -> _Maps:
+    """The maps of all stacks in one buffer, and which of them each frame shows."""
+    dtype = max((one.ranges.dtype for one in stacks), key=lambda one: one.itemsize)
+    flats = [one.flat.detach().to("cpu", dtype) for one in stacks]
+    starts = dict(zip(stacks, itertools.accumulate(map(len, flats), initial=0), strict=False))
+    layers = [[view.layer_of(frame, frames) for frame in range(frames)] for view in views]
+    shown = list(zip(views, layers, strict=True))
+    offsets = [[starts[v.stack] + v.offset(layer) for layer in row] for v, row in shown]
+    sizes = [[v.stack.layers[layer].size for layer in row] for v, row in shown]
+    return _Maps(
+        flat=torch.cat(flats) if len(flats) > 1 else flats[0],
+        offsets=torch.tensor(offsets, dtype=torch.long).T,
+        sizes=torch.tensor(sizes, dtype=torch.long).view(len(views), frames, 2).transpose(0, 1),
+        ranges=torch.stack([v.ranges[row].detach().to("cpu", dtype) for v, row in shown], 1),
+        global_ranges=torch.stack([v.global_range.detach().to("cpu", dtype) for v in views]),
+    )
+
+
+def _headings(views: Sequence[View], stacks: int, frame: int, frames: int) -> tuple[FrameText, ...]:
+    """A line for each stack: the layer of its first view, and the model if there are several."""
+    first_of_each = list({view.stack: view for view in reversed(views)}.values())[::-1]
+    lines = []
+    for view in first_of_each:
+        name, details = view.layer_text(view.layer_of(frame, frames))
+        lines.append(FrameText(f"{view.stack.model}: {name}" if stacks > 1 else name, details))
+    return tuple(lines)
 
 
 def _picture(image: Image.Image | np.ndarray) -> Image.Image:
@@ -193,10 +229,3 @@ def _picture(image: Image.Image | np.ndarray) -> Image.Image:
             f"image must be [H, W, 3] of uint8, got shape {array.shape} of {array.dtype}"
         )
     return Image.fromarray(array)
-
-
-def _text(layer: LayerInfo, number: str, method: str) -> FrameText:
-    details = [layer.type, " x ".join(map(str, layer.shape))]
-    if method in layer.degenerate:
-        details.append("degenerate")
-    return FrameText(f"{number} · {layer.name}", " · ".join(details))

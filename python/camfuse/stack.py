@@ -73,6 +73,7 @@ class CamStack:
         skipped: Selected layers that are not shown, with reasons.
         warnings: What the reader of these maps should know.
         series: Named values per layer ``[L, R, T, B]``, such as ybROAD.
+        target_names: Names of the targets, T of B; empty as a whole, or in part, if not known.
     """
 
     layers: tuple[LayerInfo, ...]
@@ -89,6 +90,7 @@ class CamStack:
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
     series: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
+    target_names: tuple[tuple[str, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -181,6 +183,10 @@ class CamStack:
         resized = F.interpolate(scaled.flatten(0, 2)[:, None], size, mode="bilinear")
         return resized.view(*self.axes, *size)
 
+    def target_name(self, target: int = 0, sample: int = 0) -> str | None:
+        """Name of a target, by position; None if it is not known."""
+        return (self.target_names[target][sample] or None) if self.target_names else None
+
     def shown(self) -> CamStack:
         """The layers that become frames."""
         return self.select(layers=[layer.name for layer in self.layers if layer.shown])
@@ -225,6 +231,12 @@ class CamStack:
                 name: values[rows.to(values.device)][:, r][:, :, t][:, :, :, b]
                 for name, values in self.series.items()
             },
+            target_names=tuple(
+                tuple(names) if sample is None else (names[sample],)
+                for names in (self.target_names if target is None else [self.target_names[target]])
+            )
+            if self.target_names
+            else (),
         )
 
 

@@ -44,6 +44,7 @@ def save_stack(stack: CamStack, path: str | os.PathLike[str]) -> Path:
         "methods": stack.methods,
         "targets": stack.targets.shape,
         "input_size": stack.input_size,
+        "target_names": stack.target_names,
         "model": stack.model,
         "skipped": [asdict(layer) for layer in stack.skipped],
         "warnings": stack.warnings,
@@ -135,6 +136,7 @@ def _stack(header: dict[str, Any], tensors: dict[str, Tensor]) -> CamStack:
         ),
         warnings=tuple(_text(warning) for warning in header["warnings"]),
         series=series,
+        target_names=_target_names(header.get("target_names", []), t, b),
     )
 
 
@@ -149,6 +151,13 @@ def _layer(entry: dict[str, Any]) -> LayerInfo:
         degenerate=tuple(_text(method) for method in entry["degenerate"]),
         shown=bool(entry["shown"]),
     )
+
+
+def _target_names(rows: Any, targets: int, samples: int) -> tuple[tuple[str, ...], ...]:
+    names = tuple(tuple(_text(name) for name in row) for row in rows)
+    if names and [len(row) for row in names] != [samples] * targets:
+        raise ValueError(f"target_names: expected none or {targets} x {samples}, got {names!r}")
+    return names
 
 
 def _tensor(

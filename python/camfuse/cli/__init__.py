@@ -54,18 +54,16 @@ def _app() -> Typer:
     import typer
 
     from camfuse.cli.animate import animate
+    from camfuse.cli.config import configure
     from camfuse.cli.demo import demo
     from camfuse.cli.info import info
     from camfuse.cli.layers import layers
+    from camfuse.cli.render import render
+    from camfuse.cli.stills import sheet, still
 
-    app = typer.Typer(
-        name="camfuse",
-        help="See, layer by layer, where an image model looks.",
-        no_args_is_help=True,
-        add_completion=False,
-        pretty_exceptions_enable=False,
-    )
-    for command in (animate, layers, info, demo):
+    app = typer.Typer(name="camfuse", no_args_is_help=True, pretty_exceptions_enable=False)
+    app.callback()(configure)
+    for command in (animate, sheet, still, render, layers, info, demo):
         app.command()(command)
     return app
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from camfuse.cli import import_all, options
-from camfuse.cli.job import Job, json_text, summary
+from camfuse.cli import options
+from camfuse.cli.folders import made_folder
+from camfuse.cli.progress import at_work
+from camfuse.cli.report import json_text, summary
 
 
 def demo(
@@ -29,35 +30,19 @@ def demo(
         raise RuntimeError(
             f"the demo's photograph comes with scikit-image ({error}); pip install 'camfuse[demo]'"
         ) from error
-    import_all()
-    with _folder(out):
-        report = Job(model="efficientnet-lite:0", out=out / "cat.mp4", ffmpeg=ffmpeg).run(
-            photograph
+    with at_work() as progress, made_folder(out):
+        from camfuse.animate import animate
+        from camfuse.storage import written_whole
+
+        result = animate(
+            "efficientnet-lite:0",
+            photograph,
+            out / "cat.mp4",
+            curve="evidence",
+            ffmpeg=ffmpeg,
+            progress=progress,
         )
-        text = json_text(report, indent=2)
-        _write(out / "cat.json", text + "\n")
-    print(text if as_json else summary(report))
-
-
-@contextlib.contextmanager
-def _folder(path: Path) -> Iterator[None]:
-    """Makes the folder and those above it; after a failure, those made are gone again if empty."""
-    missing = [one for one in (path, *path.parents) if not one.exists()]
-    above = next(one for one in (path, *path.parents) if one.exists())
-    if not above.is_dir():
-        raise ValueError(f"--out: expected a folder, got {str(path)!r}, and {above} is a file")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        yield
-    except BaseException:
-        with contextlib.suppress(OSError):
-            for one in missing:
-                one.rmdir()
-        raise
-
-
-def _write(path: Path, text: str) -> None:
-    from camfuse.storage import written_whole
-
-    with written_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        report = {"version": version("camfuse"), **result.to_dict()}
+        with written_whole(out / "cat.json") as temporary:
+            temporary.write_text(json_text(report, indent=2) + "\n", encoding="utf-8")
+    print(json_text(report, indent=2) if as_json else summary(report))

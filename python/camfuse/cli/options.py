@@ -2,37 +2,160 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from camfuse.class_names import NamedTarget
+
 MAX_FPS = 1000
 
+_BUILT_IN_METHODS = (
+    "gradcam", "gradcam++", "xgradcam", "hirescam", "elementwise", "layercam", "randomcam",
+)  # fmt: skip
+_COLORMAPS = ("turbo", "jet", "viridis", "magma")
+_LAYERS = ("leaf", "all", "conv", "stage-ends", "every:", "type:")
+_MODELS = ("torchvision:", "timm:", "efficientnet-lite:0", "efficientnet-lite:1")
+
+
+def _completes(words: Sequence[str]) -> object:
+    """What a shell offers; words are written out, as importing the engine would take seconds."""
+
+    def complete(incomplete: str) -> Iterator[str]:
+        return (word for word in words if word.startswith(incomplete))
+
+    return complete
+
+
+_MODEL_HELP = (
+    "torchvision:NAME, timm:NAME, efficientnet-lite:0|1|2, or package.module:callable, which "
+    "imports and runs your own code and must return a model in eval mode."
+)
+_WEIGHTS_HELP = (
+    "A .safetensors file or a saved state dict; 'random' for an untrained model. By default the "
+    "library's pretrained weights."
+)
+_METHOD_HELP = "The CAM method; camfuse info lists them."
+_TARGET_HELP = "Index or name of a class; the model's first choice by default."
+
+Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="The photograph.", show_default=False)]
 Model = Annotated[
     str,
+    typer.Option(metavar="SPEC", help=_MODEL_HELP, autocompletion=_completes(_MODELS)),
+]
+Models = Annotated[
+    list[str],
     typer.Option(
+        "--model",
         metavar="SPEC",
-        help="torchvision:NAME, timm:NAME, efficientnet-lite:0|1|2, or package.module:callable, "
-        "which imports and runs your own code and must return a model in eval mode.",
+        help=_MODEL_HELP + " Several are shown side by side.",
+        autocompletion=_completes(_MODELS),
     ),
 ]
-Weights = Annotated[
-    str | None,
+Weights = Annotated[str | None, typer.Option(metavar="FILE", help=_WEIGHTS_HELP)]
+WeightsOfEach = Annotated[
+    list[str] | None,
+    typer.Option("--weights", metavar="FILE", help=_WEIGHTS_HELP + " One for each --model."),
+]
+Method = Annotated[
+    str,
+    typer.Option(metavar="NAME", help=_METHOD_HELP, autocompletion=_completes(_BUILT_IN_METHODS)),
+]
+Methods = Annotated[
+    list[str] | None,
     typer.Option(
-        metavar="FILE",
-        help="A .safetensors file or a saved state dict; 'random' for an untrained model. "
-        "By default the library's pretrained weights.",
+        "--method",
+        metavar="NAME",
+        help=_METHOD_HELP + " gradcam by default; several are shown side by side, from one pass.",
+        autocompletion=_completes(_BUILT_IN_METHODS),
+    ),
+]
+Target = Annotated[str | None, typer.Option(metavar="CLASS", help=_TARGET_HELP)]
+Targets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target",
+        metavar="CLASS",
+        help=_TARGET_HELP + " Several are shown side by side, from one forward pass.",
     ),
 ]
 Layers = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAMES",
-        help="leaf (default), all, conv, names or globs; comma separated or repeated.",
+        help="leaf (default), all, conv, type:CLASS, names or globs; thinned out by stage-ends "
+        "(the last of each size) or every:N. Comma separated or repeated.",
+        autocompletion=_completes(_LAYERS),
     ),
+]
+Normalize = Annotated[
+    str,
+    typer.Option(
+        metavar="layer|global|both",
+        help="Show each map by its own range, by the range over all layers, or both.",
+        autocompletion=_completes(("layer", "global", "both")),
+    ),
+]
+NormalizeOne = Annotated[
+    str,
+    typer.Option(
+        "--normalize",
+        metavar="layer|global",
+        help="Show each map by its own range, or by the range over all layers.",
+        autocompletion=_completes(("layer", "global")),
+    ),
+]
+Colormap = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="turbo, jet, viridis, magma, or matplotlib's.",
+        autocompletion=_completes(_COLORMAPS),
+    ),
+]
+Fps = Annotated[str, typer.Option(metavar="RATE", help="Layers per second: 5, 24000/1001.")]
+Size = Annotated[int, typer.Option(metavar="PIXELS", help="Longer side of a panel.")]
+Curve = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Draw a score per layer below the panels: evidence (the height of each map against "
+        "all layers), or a series of the saved maps.",
+        autocompletion=_completes(("evidence",)),
+    ),
+]
+Keyframes = Annotated[
+    int | None,
+    typer.Option(metavar="K", help="Show only the K layers whose maps differ most."),
+]
+Codec = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="h264 or av1 in .mp4, vp9 or av1 in .webm, ffv1, h264, vp9 or av1 in .mkv; the first "
+        "by default.",
+        autocompletion=_completes(("h264", "av1", "vp9", "ffv1")),
+    ),
+]
+Crf = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Quality in the codec's own numbers; less is better."),
+]
+Effort = Annotated[
+    str,
+    typer.Option(
+        metavar="fast|small",
+        help="Encode fast, or into a smaller file.",
+        autocompletion=_completes(("fast", "small")),
+    ),
+]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Most memory a pass may need, such as 2GB."),
 ]
 Device = Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda or cuda:N.")]
 Ffmpeg = Annotated[
@@ -66,9 +189,20 @@ def parse_fps(text: str) -> Fraction:
     return fps
 
 
-def parse_target(text: str | None) -> int | str | None:
-    """A class by its index or by its name; ``None``, the model's own first choice, stays so."""
+def parse_target(texts: str | Sequence[str] | None) -> NamedTarget:
+    """Classes by index or by name; ``None``, the model's own first choice, stays so."""
+    if not texts:
+        return None
+    if not isinstance(texts, str):
+        from camfuse.targets import Each
+
+        targets = [_index_or_name(text) for text in texts]
+        return targets[0] if len(targets) == 1 else Each(targets)  # type: ignore[arg-type]
+    return _index_or_name(texts)
+
+
+def _index_or_name(text: str) -> int | str:
     try:
-        return None if text is None else int(text)
+        return int(text)
     except ValueError:
         return text

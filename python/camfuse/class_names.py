@@ -1,0 +1,56 @@
+"""Targets by name: from what users call a class to its index."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from camfuse.targets import Each, Target
+
+NamedTarget = Target | str
+"""A target, or the name of a class, upper and lower case alike; within :class:`Each`, too."""
+
+
+def resolve_names(target: NamedTarget, classes: Sequence[str] | None) -> Target:
+    """``target`` with the names of classes replaced by their indices.
+
+    Raises:
+        ValueError: If a name is not, or not only, that of one class.
+    """
+    if isinstance(target, str):
+        return _class_index(target, classes)
+    if isinstance(target, Each):
+        return Each([resolve_names(one, classes) for one in target.targets])
+    return target
+
+
+def names_of(indices: Tensor, classes: Sequence[str] | None) -> tuple[tuple[str, ...], ...]:
+    """Names of classes ``[T, B]``; empty where there is none."""
+    if not classes:
+        return ()
+    return tuple(
+        tuple(classes[index] if 0 <= index < len(classes) else "" for index in row)
+        for row in indices.tolist()
+    )
+
+
+def _class_index(name: str, classes: Sequence[str] | None) -> int:
+    if not classes:
+        raise ValueError(
+            f"target: the model's class names are not known; expected an index, got {name!r}"
+        )
+    lowered = [one.lower() for one in classes]
+    found = [index for index, one in enumerate(lowered) if one == name.lower()]
+    if len(found) > 1:
+        raise ValueError(
+            f"target: {name!r} is the name of classes {', '.join(map(str, found))}; pass an index"
+        )
+    if not found:
+        close = difflib.get_close_matches(name.lower(), lowered, n=3)
+        names = ", ".join(classes[lowered.index(one)] for one in close)
+        raise ValueError(
+            f"target: no class is called {name!r}" + (f"; close: {names}" if close else "")
+        )
+    return found[0]

@@ -1,0 +1,76 @@
+"""What is asked of a model about photographs, whichever model it is."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+import torch
+from PIL import Image
+
+from camfuse.checks import expect
+from camfuse.class_names import NamedTarget, names_of, resolve_names
+from camfuse.collect import OnNonfinite
+from camfuse.explain import layer_cams
+from camfuse.layers import LayerSelection
+from camfuse.methods import find_method
+from camfuse.models import LoadedModel
+from camfuse.stack import CamStack
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which maps are wanted.
+
+    Attributes:
+        method: The CAM method, or several.
+        layers: Which layers; see :func:`camfuse.layer_cams`.
+        target: The score to explain, or the name of a class.
+        on_nonfinite: See :func:`camfuse.layer_cams`.
+        max_memory: See :func:`camfuse.layer_cams`.
+    """
+
+    method: str | Sequence[str] = "gradcam"
+    layers: LayerSelection = "leaf"
+    target: NamedTarget = None
+    on_nonfinite: OnNonfinite = "raise"
+    max_memory: int | str | None = None
+
+    @property
+    def methods(self) -> list[str]:
+        """Names of the methods."""
+        return [self.method] if isinstance(self.method, str) else list(self.method)
+
+    def check(self) -> None:
+        """Checks all that can be known without a model.
+
+        Raises:
+            TypeError: If an attribute is of the wrong type.
+            ValueError: If one does not fit.
+        """
+        if self.on_nonfinite not in get_args(OnNonfinite):
+            raise ValueError(f"on_nonfinite: expected 'raise' or 'skip', got {self.on_nonfinite!r}")
+        expect("method", self.method, str, Sequence)
+        for name in self.methods:
+            expect("method", name, str)
+            find_method(name)
+        if len(set(self.methods)) != len(self.methods):
+            raise ValueError(f"method: expected each method once, got {', '.join(self.methods)}")
+
+    def ask(self, model: LoadedModel, photographs: Sequence[Image.Image]) -> CamStack:
+        """The maps ``[R, T, B, h, w]`` of all photographs from one pass, with names."""
+        place = next((one.device for one in model.module.parameters()), None)
+        stack = layer_cams(
+            model.module,
+            torch.cat([model.preprocessing(one) for one in photographs]).to(place),
+            method=self.methods,
+            layers=self.layers,
+            target=resolve_names(self.target, model.classes),
+            on_nonfinite=self.on_nonfinite,
+            max_memory=self.max_memory,
+        )
+        return dataclasses.replace(
+            stack, model=model.spec, target_names=names_of(stack.targets, model.classes)
+        )

@@ -1,0 +1,154 @@
+"""What the main job gives back: the video, the maps behind it, and a report of both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from camfuse.images import Preprocessing
+from camfuse.models import LoadedModel
+from camfuse.render_video import Video
+from camfuse.stack import CamStack
+from camfuse.style import VideoStyle
+from camfuse.views import View, choose_views
+
+
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """One model's maps of one photograph.
+
+    Attributes:
+        model: The model's spec; the name of its class where it was given as a module.
+        weights: Which weights it has, in words.
+        classes: Class names by index, if known.
+        preprocessing: What was done to the photograph before the model saw it.
+        stack: All captured maps.
+        shown: Those that became frames.
+    """
+
+    model: str
+    weights: str
+    classes: Sequence[str] | None
+    preprocessing: Preprocessing
+    stack: CamStack
+    shown: CamStack
+
+    @classmethod
+    def of(cls, model: LoadedModel, stack: CamStack, style: VideoStyle) -> Explained:
+        """What ``stack`` tells of ``model`` in a video of this style."""
+        return cls(
+            model=model.spec,
+            weights=model.weights,
+            classes=model.classes,
+            preprocessing=model.preprocessing,
+            stack=stack,
+            shown=style.shown(stack),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the maps, as plain JSON values."""
+        return {
+            "model": self.model,
+            "weights": self.weights,
+            "layers": [
+                {
+                    "name": layer.name,
+                    "type": layer.type,
+                    "shape": list(layer.shape),
+                    "degenerate": bool(layer.degenerate),
+                }
+                for layer in self.shown.layers
+            ],
+            "skipped": [
+                {"name": one.name, "type": one.type, "reason": one.reason}
+                for one in self.stack.skipped
+            ],
+            "warnings": list(self.stack.warnings),
+            "preprocessing": self.preprocessing.as_dict(),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class AnimationResult:
+    """A finished video and what it shows.
+
+    Attributes:
+        video: The file.
+        explained: The maps of each model; one, unless models are compared.
+        style: How the video looks.
+        seconds: Wall time by stage.
+        bytes_written: Size of the video, and of the maps if they were saved.
+    """
+
+    video: Video
+    explained: tuple[Explained, ...]
+    style: VideoStyle
+    seconds: dict[str, float]
+    bytes_written: int
+
+    @property
+    def path(self) -> Path:
+        """The video."""
+        return self.video.path
+
+    @property
+    def frames(self) -> int:
+        """Number of frames: one per shown layer, of the deepest model if there are several."""
+        return self.video.frames
+
+    @property
+    def stack(self) -> CamStack:
+        """All captured maps of the (first) model."""
+        return self.explained[0].stack
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the maps, as plain JSON values; what ``camfuse animate --json`` prints.
+
+        ``None`` stands for a number that is not finite. Where methods, targets or models are
+        compared, ``compared`` lists what each column shows, and ``models`` what holds for each
+        model; the rest tells of the first of them.
+        """
+        views = choose_views([one.stack for one in self.explained])
+        columns = [
+            {"model": one.stack.model, "method": one.method_name, "target": _target(one)}
+            for one in views
+        ]
+        report = {
+            "path": str(self.path),
+            "frames": self.frames,
+            **self.explained[0].to_dict(),
+            **columns[0],
+            "normalize": self.style.normalize,
+            "seconds": self.seconds,
+            "bytes_written": self.bytes_written,
+        }
+        if len(columns) > 1:
+            report["compared"] = columns
+        if len(self.explained) > 1:
+            report["models"] = [one.to_dict() for one in self.explained]
+        return report
+
+    def _repr_html_(self) -> str:
+        """The video itself, for notebooks."""
+        return self.video._repr_html_()
+
+
+def _target(view: View) -> dict[str, Any]:
+    stack, at = view.stack, (view.target, view.sample)
+    index = int(stack.targets[at])
+    return {
+        "index": index if index >= 0 else None,
+        "name": stack.target_name(*at),
+        "probability": _finite(stack.probabilities[at]),
+        "score": _finite(stack.scores[at]),
+    }
+
+
+def _finite(value: torch.Tensor) -> float | None:
+    number = float(value)
+    return number if math.isfinite(number) else None

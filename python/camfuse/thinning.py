@@ -1,0 +1,103 @@
+"""Fewer layers than were captured, so that a video can be short: by place, or by difference."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from camfuse.layers import LayerSelection
+from camfuse.stack import CamStack
+
+STAGE_ENDS = "stage-ends"
+_EVERY = "every:"
+_COMPARED_SIDE = 32  # maps are compared at this size
+
+
+def split_thinning(layers: LayerSelection) -> tuple[LayerSelection, list[str]]:
+    """Parts a selection of layers into what is captured and how that is thinned out afterwards.
+
+    Args:
+        layers: A selection whose texts may also be ``"stage-ends"`` and ``"every:N"``.
+
+    Returns:
+        The selection without those (``"leaf"`` if nothing is left of it), and those.
+
+    Raises:
+        ValueError: If the N of an ``every:N`` is not a whole number of at least 1.
+    """
+    if isinstance(layers, str | nn.Module) or not isinstance(layers, Sequence):
+        layers = [layers]
+    steps = [item for item in layers if isinstance(item, str) and _is_thinning(item)]
+    for step in steps:
+        if step != STAGE_ENDS:
+            _every(step)
+    kept = [item for item in layers if not (isinstance(item, str) and item in steps)]
+    return (kept or ["leaf"] if steps else kept), steps
+
+
+def thin_out(stack: CamStack, steps: Sequence[str]) -> CamStack:
+    """The shown layers of ``stack`` that are left after every step.
+
+    ``"stage-ends"`` keeps the last layer before the size ``(h, w)`` of the maps changes, in order
+    of execution; ``"every:N"`` every N-th, counted back from the last, which always stays.
+    """
+    layers = [layer for layer in stack.layers if layer.shown]
+    for step in steps:
+        if step == STAGE_ENDS:
+            layers = [
+                list(stage)[-1] for _, stage in itertools.groupby(layers, lambda one: one.size)
+            ]
+        else:
+            layers = layers[:: -_every(step)][::-1]
+    return stack.select(layers=[layer.name for layer in layers])
+
+
+def key_layers(stack: CamStack, count: int) -> list[int]:
+    """Positions of the ``count`` layers whose maps differ most from each other, in order.
+
+    Maps are compared as they are displayed in their own range, at one size, over all methods,
+    targets and samples. Beginning with the last layer, whose map the decision rests on, the one
+    farthest from all that were chosen is added each time (Gonzalez 1985, k-centre clustering).
+
+    Args:
+        stack: The maps.
+        count: How many, at least 1; all layers if there are no more.
+
+    Raises:
+        ValueError: If ``count`` is less than 1.
+    """
+    if count < 1:
+        raise ValueError(f"keyframes: expected at least 1, got {count}")
+    if count >= len(stack):
+        return list(range(len(stack)))
+    pictures = torch.stack([_comparable(stack, i) for i in range(len(stack))])
+    chosen = [len(stack) - 1]
+    distance = torch.full((len(stack),), torch.inf, dtype=pictures.dtype)
+    while len(chosen) < count:
+        distance = distance.minimum((pictures - pictures[chosen[-1]]).square().sum(1))
+        distance[chosen] = -1  # equal maps have a distance of 0, too
+        chosen.append(int(distance.argmax()))
+    return sorted(chosen)
+
+
+def _comparable(stack: CamStack, layer: int) -> Tensor:
+    """One layer's displayed maps at the size of comparison, flat."""
+    maps = stack.normalized(layer, "layer").detach().cpu().flatten(0, 2)[:, None]
+    height, width = maps.shape[2:]
+    shrunk = F.adaptive_avg_pool2d(maps, (min(height, _COMPARED_SIDE), min(width, _COMPARED_SIDE)))
+    return F.interpolate(shrunk, (_COMPARED_SIDE,) * 2, mode="bilinear").flatten()
+
+
+def _is_thinning(item: str) -> bool:
+    return item == STAGE_ENDS or item.startswith(_EVERY)
+
+
+def _every(step: str) -> int:
+    number = step.removeprefix(_EVERY)
+    if not (number.isdecimal() and int(number)):
+        raise ValueError(f"layers: expected every:N with N of at least 1, got {step!r}")
+    return int(number)
