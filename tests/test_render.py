@@ -71,7 +71,7 @@ def test_one_frame_per_layer_in_chunks():
         frames.frame(5)
 
 
-@pytest.mark.parametrize("pixel_format", ["rgb24", "i420"])
+@pytest.mark.parametrize("pixel_format", ["rgb24", "i420", "nv12"])
 def test_chunks_do_not_change_the_frames(pixel_format):
     one, all_ = (
         render(make_stack(), IMAGE, size=64, chunk=n, pixel_format=pixel_format) for n in (1, 99)
@@ -159,7 +159,7 @@ def test_frame_needs_rgb():
         ({"colormap": "rainbowish"}, "colormap: expected one of"),
         ({"blend": 2}, "blend: expected 0 to 1, got 2"),
         ({"background": 300}, "background: expected 0 to 255, got 300"),
-        ({"pixel_format": "nv21"}, "pixel_format: expected one of rgb24, i420, got 'nv21'"),
+        ({"pixel_format": "nv21"}, "pixel_format: expected one of rgb24, i420, nv12, got 'nv21'"),
         ({"chunk": 0}, "chunk: expected at least 1, got 0"),
     ],
 )

@@ -22,11 +22,11 @@ class Frames:
     """One frame per layer, rendered when asked for.
 
     ``len(frames)`` counts them. Iterating yields uint8 tensors ``[n, bytes]`` of up to ``chunk``
-    frames: ``3 * H * W`` bytes each for rgb24, half of that for i420.
+    frames: ``3 * H * W`` bytes each for rgb24, half of that for i420 and nv12.
 
     Attributes:
         canvas: Where everything lies on a frame.
-        pixel_format: ``"rgb24"`` or ``"i420"``.
+        pixel_format: ``"rgb24"``, ``"i420"`` or ``"nv12"``.
         chunk: Frames rendered at once.
     """
 
@@ -37,8 +37,8 @@ class Frames:
     _maps: Tensor  # [S]
     _offsets: tuple[int, ...]
     _sizes: tuple[tuple[int, int], ...]
-    _ranges: Tensor  # [N, 2]
-    _global_range: Tensor  # [2]
+    _ranges: Tensor  # [N, 1, 2]
+    _global_ranges: Tensor  # [1, 2]
     _source: Tensor  # [Hp, Wp, 3]
     _colours: Tensor  # [256, 3]
     _background: int
@@ -82,10 +82,10 @@ class Frames:
             self._offsets[part],
             self._sizes[part],
             self._ranges[part],
-            self._global_range,
+            self._global_ranges,
             self._source,
             self._colours,
-            self.canvas.panels,
+            [(kind, 0, top, left) for kind, top, left in self.canvas.panels],
             (self.height, self.width),
             background=self._background,
             blend=self._blend,
@@ -124,7 +124,7 @@ def render(
         size: Longer side of a panel in pixels, 16 to 8192.
         colormap: Name of a colour map, see :func:`camfuse.colormaps.color_table`.
         blend: Weight of the colour map over the photograph, in [0, 1].
-        pixel_format: ``"rgb24"``, or ``"i420"`` for video encoders.
+        pixel_format: ``"rgb24"``, or ``"i420"`` or ``"nv12"`` for video encoders.
         sample: Which image of the batch.
         method: Which method, by name; needed if the stack holds several.
         target: Which target, by position; needed if the stack holds several.
@@ -157,8 +157,8 @@ def render(
         _maps=stack.flat.detach().to("cpu", stack.ranges.dtype),
         _offsets=tuple(stack.offset(i, method=r, target=t, sample=b) for i in range(count)),
         _sizes=tuple(layer.size for layer in stack.layers),
-        _ranges=stack.ranges[:, r, t, b].detach().cpu(),
-        _global_range=stack.global_ranges[r, t, b].detach().cpu(),
+        _ranges=stack.ranges[:, r, t, b, None].detach().cpu(),
+        _global_ranges=stack.global_ranges[r, t, b, None].detach().cpu(),
         _source=torch.from_numpy(np.array(resized)),
         _colours=color_table(colormap),
         _background=background,
