@@ -103,11 +103,11 @@ def contestants(
         flat,
         [n * side * side for n in range(frames)],
         [(side, side)] * frames,
-        signed,
-        torch.tensor(global_range),
+        signed[:, None],
+        torch.tensor([global_range]),
         torch.from_numpy(photograph),
         torch.from_numpy(table[:, 0]),
-        [(k, 0, x) for k, x in zip(("source", "layer", "global"), lefts, strict=True)],
+        [(k, 0, 0, x) for k, x in zip(("source", "layer", "global"), lefts, strict=True)],
         (H, W),
     )
 

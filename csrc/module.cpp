@@ -65,6 +65,7 @@ PYBIND11_MODULE(_C, m) {
   py::native_enum<PixelLayout>(m, "PixelLayout", "enum.IntEnum")
       .value("RGB24", PixelLayout::kRgb24)
       .value("I420", PixelLayout::kI420)
+      .value("NV12", PixelLayout::kNv12)
       .finalize();
 
   m.def("build_info", &build_info, "What was compiled, and the instruction set in use.");

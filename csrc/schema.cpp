@@ -10,7 +10,7 @@ STABLE_TORCH_LIBRARY(camfuse, m) {
       "fused_cam(Tensor activations, Tensor? gradients, int rule, int[] size,"
       " Tensor? weights=None, bool relu=True) -> Tensor");
   m.def(
-      "render_frames(Tensor maps, int[] offsets, int[] sizes, Tensor ranges, Tensor global_range,"
+      "render_frames(Tensor maps, int[] offsets, int[] sizes, Tensor ranges, Tensor global_ranges,"
       " Tensor source, Tensor colours, int[] panels, int[] canvas, int background, float blend,"
       " bool relu, Tensor? overlay, int[] strips, int pixel_layout) -> Tensor");
 }

@@ -32,7 +32,7 @@ class Scene:
     offsets: list
     sizes: list
     ranges: torch.Tensor
-    global_range: torch.Tensor
+    global_ranges: torch.Tensor
     source: torch.Tensor
     colours: torch.Tensor
     panels: list
@@ -65,9 +65,13 @@ def make_scene(
     seed=0,
     text=True,
     gap=4,
+    count=1,
     **options,
 ):
-    """Panels side by side under a strip of text, with a second strip at the bottom."""
+    """Panels side by side under a strip of text, with a second strip at the bottom.
+
+    Each frame shows ``count`` maps, each of them in panels of all ``kinds``.
+    """
     generator = torch.Generator().manual_seed(seed)
     random_bytes = lambda *shape: torch.randint(  # noqa: E731
         256, shape, generator=generator, dtype=torch.uint8
@@ -75,18 +79,19 @@ def make_scene(
     maps = [torch.randn(h * w, generator=generator, dtype=dtype) for h, w in sizes]
     ranges = torch.stack([torch.stack(m.aminmax()) for m in maps]) if maps else torch.empty(0, 2)
     Hp, Wp = panel
-    canvas = (8 + Hp + 4, len(kinds) * (Wp + gap) + gap)
-    overlay = random_bytes(len(maps), 8 + 2, canvas[1], 2)
+    shown = [(kind, v) for v in range(count) for kind in kinds if kind != "source" or v == 0]
+    canvas = (8 + Hp + 4, len(shown) * (Wp + gap) + gap)
+    overlay = random_bytes(len(maps) // count, 8 + 2, canvas[1], 2)
     overlay[:, :, ::3, 1] = 0  # much of a text layer is empty
     return Scene(
         maps=torch.cat(maps) if maps else torch.empty(0, dtype=dtype),
         offsets=[sum(h * w for h, w in sizes[:n]) for n in range(len(sizes))],
         sizes=list(sizes),
-        ranges=ranges.to(dtype),
-        global_range=torch.tensor([-2.0, 3.0], dtype=dtype),
+        ranges=ranges.to(dtype).view(-1, count, 2),
+        global_ranges=torch.tensor([[-2.0 - v, 3.0 + v] for v in range(count)], dtype=dtype),
         source=random_bytes(Hp, Wp, 3),
         colours=random_bytes(256, 3) if dtype == torch.float64 else RAMP,
-        panels=[(kind, 8, gap + i * (Wp + gap)) for i, kind in enumerate(kinds)],
+        panels=[(kind, v, 8, gap + i * (Wp + gap)) for i, (kind, v) in enumerate(shown)],
         canvas=canvas,
         overlay=overlay if text else None,
         strips=((0, 8), (8 + Hp + 2, 2)) if text else (),
@@ -101,11 +106,18 @@ def assert_within(actual, expected, levels):
     assert worst <= levels, f"off by {worst}"
 
 
+def as_nv12(frames, canvas):
+    """Frames of i420 with their chroma laid out as in nv12."""
+    luma, chroma = frames.split([canvas[0] * canvas[1], canvas[0] * canvas[1] // 2], 1)
+    return torch.cat([luma, chroma.unflatten(1, (2, -1)).transpose(1, 2).flatten(1)], 1)
+
+
+FORMATS = ["rgb24", "i420", "nv12"]
 SIZES = [(1, 1), (1, 7), (9, 1), (13, 17), (112, 112)]
 PANELS = [(2, 2), (4, 10), (48, 64), (300, 448)]
 
 
-@pytest.mark.parametrize("pixel_format", ["rgb24", "i420"])
+@pytest.mark.parametrize("pixel_format", FORMATS)
 @pytest.mark.parametrize("panel", PANELS, ids=str)
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_frames_equal_the_reference(size, panel, pixel_format):
@@ -113,13 +125,82 @@ def test_frames_equal_the_reference(size, panel, pixel_format):
     assert_within(scene.native(), scene.expected(), 1)
 
 
-def test_rgb24_without_text_is_exact():
-    for relu in (True, False):
-        scene = make_scene(panel=(31, 45), text=False, relu=relu, gap=3)
-        assert torch.equal(scene.native(), scene.expected())
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("relu", [True, False])
+def test_rgb24_without_text_is_exact(relu, count):
+    sizes = ((13, 17), (1, 1), (7, 9), (2, 30), (40, 3), (5, 5))
+    scene = make_scene(sizes, (31, 45), text=False, relu=relu, gap=3, count=count)
+    assert torch.equal(scene.native(), scene.expected())
 
 
-@pytest.mark.parametrize("pixel_format", ["rgb24", "i420"])
+@pytest.mark.parametrize("pixel_format", FORMATS)
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_several_maps_a_frame_equal_the_reference(dtype, count, pixel_format):
+    sizes = ((13, 17), (1, 1), (7, 9), (112, 112), (9, 1), (14, 14))
+    for panel in ((48, 64), (150, 90)):  # the second is more than one band of rows
+        scene = make_scene(sizes, panel, dtype=dtype, count=count, pixel_format=pixel_format)
+        assert_within(scene.native(), scene.expected(), 1 if dtype == torch.float64 else 2)
+
+
+@pytest.mark.parametrize("pixel_format", FORMATS)
+def test_each_of_several_maps_is_drawn_as_if_alone(pixel_format):
+    sizes = ((13, 17), (1, 1), (7, 9), (20, 3), (2, 2), (56, 56))
+    scene = make_scene(sizes, (48, 64), text=False, count=3, pixel_format=pixel_format)
+    for v in range(3):
+        panels = [panel for panel in scene.panels if panel[1] == v]
+        alone = replace(
+            scene,
+            offsets=scene.offsets[v::3],
+            sizes=scene.sizes[v::3],
+            ranges=scene.ranges[:, v : v + 1],
+            global_ranges=scene.global_ranges[v : v + 1],
+            panels=[(kind, 0, top, left) for kind, _, top, left in panels],
+        )
+        assert torch.equal(alone.native(), replace(scene, panels=panels).native())
+
+
+def test_maps_that_no_panel_shows_change_nothing():
+    scene = make_scene(((13, 17), (1, 1), (7, 9), (20, 3)), kinds=("layer", "global"), count=2)
+    panels = [panel for panel in scene.panels if panel[1] == 1]
+    maps = scene.maps.clone()
+    maps[: 13 * 17] = float("nan")
+    hidden = replace(scene, panels=panels)
+    assert torch.equal(hidden.native(), replace(hidden, maps=maps).native())
+    assert_within(hidden.native(), hidden.expected(), 1)
+
+
+@pytest.mark.parametrize("pixel_format", FORMATS)
+def test_later_maps_cover_earlier_ones_and_any_map_the_source(pixel_format):
+    scene = make_scene(((13, 17), (4, 4), (7, 9), (20, 3)), count=2, pixel_format=pixel_format)
+    panels = [("layer", 1, 8, 30), ("layer", 0, 10, 4), ("global", 0, 12, 50), ("source", 0, 8, 20)]
+    scene = replace(scene, panels=panels)
+    assert_within(scene.native(), scene.expected(), 1)
+    shown = scene.native()
+    covered = replace(scene, panels=[*panels[1:], panels[0]])
+    assert torch.equal(covered.native(), shown)
+    assert not torch.equal(replace(scene, panels=panels[1:]).native(), shown)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=2, max_size=2),
+    half_panel=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    blend=st.floats(0, 1),
+    background=st.integers(0, 255),
+    text=st.booleans(),
+    count=st.integers(1, 2),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    seed=st.integers(0, 2**31),
+)
+def test_nv12_is_i420_laid_out_otherwise(sizes, half_panel, **options):
+    panel = (2 * half_panel[0], 2 * half_panel[1])
+    i420 = make_scene(tuple(sizes), panel, pixel_format="i420", **options)
+    nv12 = replace(i420, pixel_format="nv12").native()
+    assert torch.equal(nv12, as_nv12(i420.native(), i420.canvas))
+
+
+@pytest.mark.parametrize("pixel_format", FORMATS)
 @pytest.mark.parametrize("relu", [True, False])
 @pytest.mark.parametrize("kinds", [(), ("source",), ("layer",), ("global",), ("global", "layer")])
 def test_any_panels_in_any_order(kinds, relu, pixel_format):
@@ -128,11 +209,20 @@ def test_any_panels_in_any_order(kinds, relu, pixel_format):
         assert_within(scene.native(), scene.expected(), 1 if dtype == torch.float64 else 2)
 
 
-def test_panels_at_different_heights():
+@pytest.mark.parametrize("pixel_format", FORMATS)
+def test_panels_at_different_heights(pixel_format):
+    sizes = ((13, 17), (1, 1), (7, 9), (20, 3))
     scene = replace(
-        make_scene(kinds=("layer",) * 3, pixel_format="i420"),
-        canvas=(90, 208),
-        panels=[("layer", 2, 0), ("global", 30, 70), ("layer", 30, 140)],
+        make_scene(sizes, kinds=("layer",) * 3, count=2, pixel_format=pixel_format),
+        canvas=(190, 208),
+        panels=[
+            ("layer", 1, 2, 0),
+            ("global", 0, 30, 70),
+            ("layer", 0, 30, 140),
+            ("layer", 0, 140, 0),
+            ("global", 1, 142, 70),
+            ("source", 0, 100, 140),
+        ],
         overlay=None,
         strips=(),
     )
@@ -141,27 +231,29 @@ def test_panels_at_different_heights():
 
 @settings(max_examples=60, deadline=None)
 @given(
-    sizes=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), max_size=3),
+    sizes=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), max_size=6),
+    count=st.integers(1, 3),
     half_panel=st.tuples(st.integers(1, 35), st.integers(1, 35)),
     blend=st.floats(0, 1),
     background=st.integers(0, 255),
     relu=st.booleans(),
     text=st.booleans(),
-    pixel_format=st.sampled_from(["rgb24", "i420"]),
+    pixel_format=st.sampled_from(FORMATS),
     seed=st.integers(0, 2**31),
 )
-def test_any_shape(sizes, half_panel, pixel_format, **options):
+def test_any_shape(sizes, half_panel, count, **options):
     panel = (2 * half_panel[0], 2 * half_panel[1])
-    scene = make_scene(tuple(sizes), panel, pixel_format=pixel_format, **options)
+    whole_frames = tuple(sizes[: len(sizes) // count * count])
+    scene = make_scene(whole_frames, panel, count=count, **options)
     assert_within(scene.native(), scene.expected(), 1)
 
 
 @pytest.mark.parametrize("size", [(2, 1), (5, 3), (40, 30), (200, 150)], ids=str)
 def test_upsampling_is_that_of_torch(size):
     scene = make_scene((size,), (60, 44), ("layer",), torch.float32, text=False, gap=0, blend=1.0)
-    scene = replace(scene, canvas=(60, 44), panels=[("layer", 0, 0)], relu=False)
+    scene = replace(scene, canvas=(60, 44), panels=[("layer", 0, 0, 0)], relu=False)
     map_ = scene.maps.view(1, 1, *size).double()
-    low, high = scene.ranges[0].double()
+    low, high = scene.ranges[0, 0].double()
     up = F.interpolate(map_, (60, 44), mode="bilinear", align_corners=False)[0, 0]
     grey = ((up - low) / (high - low)).nan_to_num(0.0) * 255
     actual = scene.native().view(60, 44, 3)[..., 0].double()
@@ -173,10 +265,10 @@ def test_global_panel_uses_the_global_range():
     scene = replace(
         scene,
         maps=torch.tensor([0.5], dtype=torch.float64),
-        global_range=torch.tensor([-1.0, 2.0], dtype=torch.float64),
+        global_ranges=torch.tensor([[-1.0, 2.0]], dtype=torch.float64),
         colours=RAMP,
         canvas=(2, 2),
-        panels=[("global", 0, 0)],
+        panels=[("global", 0, 0, 0)],
     )
     assert scene.native().unique().tolist() == [64]  # 0.5 / 2, negative evidence cut
     assert replace(scene, relu=False).native().unique().tolist() == [128]  # 1.5 / 3
@@ -199,20 +291,21 @@ def test_known_colours_in_bt709(rgb, yuv):
     for blend in (0.0, 0.3, 0.5, 1.0):
         scene = make_scene(((3, 4),), (4, 6), text=False, gap=0, blend=blend, pixel_format="i420")
         scene = replace(scene, source=colour.repeat(4, 6, 1), colours=colour.repeat(256, 1))
-        scene = replace(scene, canvas=(4, 18), panels=[(k, 0, x) for k, _, x in scene.panels])
+        scene = replace(scene, canvas=(4, 18), panels=[(k, 0, 0, x) for k, *_, x in scene.panels])
         luma, u, v = scene.native()[0].split([72, 18, 18])
         for plane, level in zip((luma, u, v), yuv, strict=True):
             assert (plane - level).abs().max() <= 0.5 + 1 / 8, blend
 
 
-def test_i420_agrees_with_ffmpeg():
+@pytest.mark.parametrize(("pixel_format", "ffmpegs_name"), [("i420", "yuv420p"), ("nv12", "nv12")])
+def test_yuv_agrees_with_ffmpeg(pixel_format, ffmpegs_name):
     """The photograph alone, converted by swscale with accurate rounding."""
     picture = np.asarray(Image.effect_mandelbrot((64, 48), (-2, -1.5, 1, 1.5), 40).convert("RGB"))
     ramp = np.arange(64, dtype=np.uint8) * 4
     picture = np.stack([picture[..., 0], picture[..., 1] // 2, np.tile(ramp, (48, 1))], -1)
-    scene = make_scene(((1, 1),), (48, 64), ("source",), text=False, gap=0, pixel_format="i420")
+    scene = make_scene(((1, 1),), (48, 64), ("source",), text=False, pixel_format=pixel_format)
     scene = replace(scene, source=torch.from_numpy(picture), canvas=(48, 64))
-    scene = replace(scene, panels=[("source", 0, 0)])
+    scene = replace(scene, panels=[("source", 0, 0, 0)])
     scale = "scale=out_color_matrix=bt709:out_range=tv:flags=accurate_rnd+full_chroma_int+area"
     command = [
         imageio_ffmpeg.get_ffmpeg_exe(),
@@ -225,7 +318,7 @@ def test_i420_agrees_with_ffmpeg():
         "-s",
         "64x48",
     ]
-    command += ["-i", "-", "-vf", f"{scale},format=yuv420p", "-f", "rawvideo", "-"]
+    command += ["-i", "-", "-vf", f"{scale},format={ffmpegs_name}", "-f", "rawvideo", "-"]
     converted = subprocess.run(command, input=picture.tobytes(), capture_output=True, check=True)
     expected = torch.frombuffer(bytearray(converted.stdout), dtype=torch.uint8)[None]
     assert_within(scene.native(), expected, 2)  # swscale rounds its intermediates
@@ -244,12 +337,12 @@ def test_opaque_text_covers_and_clear_text_leaves():
     assert (luma[-2:] == 235).all()
 
 
-@pytest.mark.parametrize("pixel_format", ["rgb24", "i420"])
+@pytest.mark.parametrize("pixel_format", FORMATS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_constant_and_empty_ranges_are_level_zero(dtype, pixel_format):
     for low, high in ((0.5, 0.5), (2.0, 1.0), (-3.0, -1.0), (float("nan"), 1.0)):
         scene = make_scene(((4, 5),), kinds=("layer",), dtype=dtype, pixel_format=pixel_format)
-        scene = replace(scene, ranges=torch.tensor([[low, high]], dtype=dtype))
+        scene = replace(scene, ranges=torch.tensor([[[low, high]]], dtype=dtype))
         zero = replace(scene, maps=torch.zeros(20, dtype=dtype), ranges=scene.ranges.clone())
         zero.ranges[:] = torch.tensor([0.0, 1.0])
         assert torch.equal(scene.native(), zero.native())
@@ -284,11 +377,11 @@ def test_nan_is_level_zero():
 def test_extreme_ranges(scale, relu):
     scene = make_scene(((5, 5),), dtype=torch.float32, relu=relu, text=False)
     maps = scene.maps / scene.maps.abs().max() * scale
-    ranges = torch.stack(maps.aminmax())[None]
-    scaled = replace(scene, maps=maps, ranges=ranges, global_range=ranges[0])
+    ranges = torch.stack(maps.aminmax())[None, None]
+    scaled = replace(scene, maps=maps, ranges=ranges, global_ranges=ranges[0])
     if scale == 1e-42:  # 255 / range overflows f32: the same as an empty range
         maps = torch.zeros_like(maps)
-        flat = replace(scaled, maps=maps, ranges=ranges * 0, global_range=ranges[0] * 0)
+        flat = replace(scaled, maps=maps, ranges=ranges * 0, global_ranges=ranges[0] * 0)
         assert torch.equal(scaled.native(), flat.native())
     elif scale == 3e38:  # high - low overflows f32: some pixels saturate
         assert scaled.native().shape == scaled.expected().shape
@@ -296,9 +389,10 @@ def test_extreme_ranges(scale, relu):
         assert_within(scaled.native(), scaled.expected(), 2)
 
 
-@pytest.mark.parametrize("pixel_format", ["rgb24", "i420"])
-def test_no_frames(pixel_format):
-    scene = make_scene((), pixel_format=pixel_format)
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("pixel_format", FORMATS)
+def test_no_frames(pixel_format, count):
+    scene = make_scene((), pixel_format=pixel_format, count=count)
     size = scene.canvas[0] * scene.canvas[1] * 3 // (1 if pixel_format == "rgb24" else 2)
     assert scene.native().shape == (0, size)
 
@@ -316,7 +410,7 @@ def test_maps_in_any_order_and_strided_small_inputs():
     assert torch.equal(swapped.native().flip(0), expected)
     strided = replace(
         scene,
-        ranges=scene.ranges.T.contiguous().T,
+        ranges=scene.ranges.mT.contiguous().mT,
         source=scene.source.permute(2, 0, 1).contiguous().permute(1, 2, 0),
         colours=scene.colours.T.contiguous().T,
         overlay=scene.overlay.transpose(1, 2).contiguous().transpose(1, 2),
@@ -324,10 +418,12 @@ def test_maps_in_any_order_and_strided_small_inputs():
     assert torch.equal(strided.native(), expected)
 
 
-@pytest.mark.parametrize("pixel_format", ["rgb24", "i420"])
-def test_equal_bits_for_any_number_of_threads_and_any_chunk(pixel_format):
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("pixel_format", FORMATS)
+def test_equal_bits_for_any_number_of_threads_and_any_chunk(pixel_format, count):
+    sizes = ((13, 17), (112, 112), (7, 7), (1, 9), (20, 20), (3, 5))[: 3 * count]
     scene = make_scene(
-        ((13, 17), (112, 112), (7, 7)), (150, 170), dtype=torch.float32, pixel_format=pixel_format
+        sizes, (150, 170), dtype=torch.float32, pixel_format=pixel_format, count=count
     )
     before = torch.get_num_threads()
     try:
@@ -340,10 +436,11 @@ def test_equal_bits_for_any_number_of_threads_and_any_chunk(pixel_format):
     assert torch.equal(results[0], results[1])
     assert torch.equal(results[0], results[2])
     for n in range(3):
+        maps = slice(n * count, (n + 1) * count)
         one = replace(
             scene,
-            offsets=scene.offsets[n : n + 1],
-            sizes=scene.sizes[n : n + 1],
+            offsets=scene.offsets[maps],
+            sizes=scene.sizes[maps],
             ranges=scene.ranges[n : n + 1],
             overlay=scene.overlay[n : n + 1],
         )
@@ -353,26 +450,30 @@ def test_equal_bits_for_any_number_of_threads_and_any_chunk(pixel_format):
 def check_this_isa():
     """Runs in a process of its own, whose CAMFUSE_ISA is set."""
     assert _C.build_info()["isa"] == os.environ["CAMFUSE_ISA"]
-    for pixel_format in ("rgb24", "i420"):
-        for dtype, tolerance in ((torch.float32, 2), (torch.float64, 1)):
-            for panel in ((2, 2), (48, 66), (130, 150)):
-                scene = make_scene(panel=panel, dtype=dtype, pixel_format=pixel_format)
-                assert_within(scene.native(), scene.expected(), tolerance)
+    for dtype, tolerance in ((torch.float32, 2), (torch.float64, 1)):
+        for panel, count in (((2, 2), 1), ((48, 66), 3), ((130, 150), 1)):
+            scene = make_scene(panel=panel, dtype=dtype, count=count)
+            frames = {name: replace(scene, pixel_format=name).native() for name in FORMATS}
+            for name in ("rgb24", "i420"):
+                expected = replace(scene, pixel_format=name).expected()
+                assert_within(frames[name], expected, tolerance)
+            assert torch.equal(frames["nv12"], as_nv12(frames["i420"], scene.canvas))
 
 
 @pytest.mark.parametrize("isa", str(_C.build_info()["isa_supported"]).split(","))
 def test_every_instruction_set(isa):
     code = "import test_render_frames as t; t.check_this_isa()"
-    environment = {**os.environ, "CAMFUSE_ISA": isa, "PYTHONPATH": os.path.dirname(__file__)}  # noqa: PTH120
+    environment = {**os.environ, "CAMFUSE_ISA": isa, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("pixel_format", ["rgb24", "i420"])
-def test_opcheck(pixel_format, monkeypatch):
-    scene = make_scene(dtype=torch.float32, pixel_format=pixel_format)
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("pixel_format", FORMATS)
+def test_opcheck(pixel_format, count, monkeypatch):
+    scene = make_scene(dtype=torch.float32, pixel_format=pixel_format, count=count)
     calls = []
     op = torch.ops.camfuse.render_frames.default
     monkeypatch.setattr(ops, "_call", lambda _, *args: calls.append(args))
@@ -405,26 +506,31 @@ INVALID = [
     ({"sizes": [(13, 17), (1, -1), (7, 9)]}, r"sizes\[1\]"),
     ({"sizes": [(2**32, 2**32), (1, 1), (7, 9)]}, r"sizes\[0\]"),
     ({"sizes": [(32768, 32768), (1, 1), (7, 9)]}, r"offsets\[0\]"),
-    ({"ranges": torch.zeros(2, 2, dtype=torch.float64)}, r"ranges .*expected \(3, 2\), got"),
-    ({"ranges": torch.zeros(3, 2)}, "ranges must have the dtype of maps"),
-    ({"global_range": torch.zeros(3, dtype=torch.float64)}, r"global_range .*got \(3,\)"),
-    ({"global_range": torch.zeros(2)}, "global_range must have the dtype of maps"),
+    ({"ranges": torch.zeros(2, 2, dtype=torch.float64)}, r"ranges .*expected \(3, 1, 2\), got"),
+    ({"ranges": torch.zeros(3, 1, 2)}, "ranges must have the dtype of maps"),
+    ({"global_ranges": torch.zeros(2, dtype=torch.float64)}, r"global_ranges .*got \(2,\)"),
+    ({"global_ranges": torch.zeros(1, 3, dtype=torch.float64)}, r"global_ranges .*got \(1, 3\)"),
+    ({"global_ranges": torch.zeros(0, 2, dtype=torch.float64)}, r"global_ranges .*got \(0, 2\)"),
+    ({"global_ranges": torch.zeros(1, 2)}, "global_ranges must have the dtype of maps"),
+    ({"global_ranges": torch.zeros(2, 2, dtype=torch.float64)}, "offsets must hold 2 for each"),
+    ({"global_ranges": torch.zeros(3, 2, dtype=torch.float64)}, r"ranges .*expected \(1, 3, 2\)"),
     ({"source": torch.zeros(48, 64, 3)}, "source must be uint8"),
     ({"source": torch.zeros(48, 64, 4, dtype=torch.uint8)}, "source must have the shape"),
     ({"source": torch.zeros(0, 64, 3, dtype=torch.uint8)}, "source must not be empty"),
-    ({"source": torch.zeros(47, 64, 3, dtype=torch.uint8)}, "source must be even"),
     ({"colours": torch.zeros(255, 3, dtype=torch.uint8)}, r"colours .*got \(255, 3\)"),
     ({"colours": torch.zeros(256, 3)}, "colours must be uint8"),
-    ({"canvas": (61, 208)}, "canvas must be even"),
     ({"canvas": (60, BIG)}, "canvas: expected sides from 1 to 32768"),
     ({"canvas": (0, 0)}, "canvas: expected sides"),
     ({"canvas": (60, 208, 3)}, "canvas must be"),
-    ({"panels": [("layer", 14, 0)]}, r"panels\[0\]: 48 x 64 at \(14, 0\)"),
-    ({"panels": [("layer", -2, 0)]}, r"panels\[0\]"),
-    ({"panels": [("source", 0, BIG)]}, r"panels\[0\]"),
-    ({"panels": [("layer", 0, 0), ("layer", 1, 2)]}, r"panels\[1\] must be at an even position"),
-    ({"panels": [("photo", 0, 0)]}, "panels: expected one of source, layer, global, got 'photo'"),
-    ({"pixel_format": "yuv444"}, "pixel_format: expected one of rgb24, i420, got 'yuv444'"),
+    ({"panels": [("layer", 0, 14, 0)]}, r"panels\[0\]: 48 x 64 at \(14, 0\)"),
+    ({"panels": [("layer", 0, -2, 0)]}, r"panels\[0\]: 48 x 64 at \(-2, 0\)"),
+    ({"panels": [("source", 0, 0, BIG)]}, r"panels\[0\]: 48 x 64 at"),
+    ({"panels": [("layer", 0, 0, 0), ("layer", 1, 0, 0)]}, r"panels\[1\]: expected map 0 to 0"),
+    ({"panels": [("global", -1, 0, 0)]}, r"panels\[0\]: expected map 0 to 0, got -1"),
+    ({"panels": [("layer", BIG, 0, 0)]}, r"panels\[0\]: expected map 0 to 0"),
+    ({"panels": [("source", 1, 0, 0)]}, r"panels\[0\]: expected map 0 for a source panel, got 1"),
+    ({"panels": [("photo", 0, 0, 0)]}, "panels: expected one of source, layer, global, got"),
+    ({"pixel_format": "yuv444"}, "pixel_format: expected one of rgb24, i420, nv12, got 'yuv444'"),
     ({"background": 256}, "background: expected 0 to 255, got 256"),
     ({"background": -1}, "background: expected 0 to 255, got -1"),
     ({"blend": 1.5}, "blend: expected 0 to 1, got 1.5"),
@@ -438,7 +544,6 @@ INVALID = [
     ({"strips": [(0, 8), (60, 2)]}, r"strips\[1\]: 2 rows at 60"),
     ({"strips": [(0, 8), (BIG, BIG)]}, r"strips\[1\]"),
     ({"strips": [(0, 8), (0, -2)]}, r"strips\[1\]"),
-    ({"strips": [(0, 7), (8, 3)]}, r"strips\[0\] must be even"),
 ]  # fmt: skip
 
 
@@ -449,14 +554,36 @@ def test_bad_arguments_are_named(change, message):
         scene.native()
 
 
+@pytest.mark.parametrize("pixel_format", ["i420", "nv12"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"canvas": (61, 208)}, r"canvas must be even for {}, got \(61, 208\)"),
+        ({"canvas": (60, 207)}, r"canvas must be even for {}, got \(60, 207\)"),
+        ({"source": NONE.new_zeros(47, 64, 3)}, r"source must be even for {}, got \(47, 64, 3\)"),
+        ({"source": NONE.new_zeros(48, 63, 3)}, r"source must be even for {}, got \(48, 63, 3\)"),
+        (
+            {"panels": [("layer", 0, 0, 0), ("layer", 0, 1, 2)]},
+            r"panels\[1\] must be at an even position for {}, got \(1, 2\)",
+        ),
+        ({"panels": [("source", 0, 2, 1)]}, r"panels\[0\] must be at an even position for {}"),
+        ({"strips": [(0, 7), (8, 3)]}, r"strips\[0\] must be even for {}, got \(0, 7\)"),
+    ],
+)
+def test_odd_numbers_are_refused_where_chroma_is_halved(change, message, pixel_format):
+    scene = replace(make_scene(pixel_format=pixel_format), **change)
+    with pytest.raises(ValueError, match=message.format(pixel_format)):
+        scene.native()
+
+
 @pytest.mark.parametrize(
     ("position", "value", "message"),
     [
-        (7, [3, 0, 0], r"panels\[0\]: expected kind"),
-        (7, [0, 0], "panels must be triples"),
+        (7, [3, 0, 0, 0], r"panels\[0\]: expected kind"),
+        (7, [0, 0, 0], "panels must be quadruples"),
         (8, [60], "canvas must be"),
         (13, [0], "strips must be pairs"),
-        (14, 2, "pixel_layout: expected"),
+        (14, 3, "pixel_layout: expected"),
         (14, -1, "pixel_layout: expected"),
     ],
 )

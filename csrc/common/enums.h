@@ -45,6 +45,7 @@ enum class Panel : int {
 enum class PixelLayout : int {
   kRgb24 = 0,  // [H, W, 3]
   kI420 = 1,   // Y [H, W], then U and V [H/2, W/2]; BT.709, limited range
+  kNv12 = 2,   // the same values: Y [H, W], then U and V by turns [H/2, W/2, 2]
 };
 
 }  // namespace camfuse

@@ -31,15 +31,24 @@ constexpr int64_t kBandRows = 64;    // canvas rows of one task, even
 
 using Ints = std::vector<int64_t>;
 
-// A panel of the canvas as validated; those that show a map become RenderPanels.
+const char* layout_name(PixelLayout layout) {
+  switch (layout) {
+    case PixelLayout::kRgb24: return "rgb24";
+    case PixelLayout::kI420: return "i420";
+    case PixelLayout::kNv12: return "nv12";
+  }
+  return "unknown";
+}
+
+// Where everything lies on a frame, as validated.
 struct Layout {
   int64_t height, width, panel_height, panel_width;
   std::vector<RenderPanel> panels;
   PixelLayout pixels;
 
-  int64_t frame_bytes() const {
-    return pixels == PixelLayout::kRgb24 ? 3 * height * width : height * width / 2 * 3;
-  }
+  // YUV with one pair of U and V for 2 x 2 pixels.
+  bool subsampled() const { return pixels != PixelLayout::kRgb24; }
+  int64_t bytes(int64_t h, int64_t w) const { return subsampled() ? h * w / 2 * 3 : 3 * h * w; }
 };
 
 bool is_even(int64_t value) { return value % 2 == 0; }
@@ -61,11 +70,26 @@ void check_maps(const Tensor& maps, const Ints& offsets, const Ints& sizes) {
   }
 }
 
-Layout checked_layout(const Tensor& source, const Ints& panels, const Ints& canvas,
-                      int64_t pixel_layout) {
-  check(pixel_layout == static_cast<int64_t>(PixelLayout::kRgb24) ||
-            pixel_layout == static_cast<int64_t>(PixelLayout::kI420),
-        "pixel_layout: expected 0 (rgb24) or 1 (i420), got ", pixel_layout);
+// The number of maps of each frame, V, which divides that of offsets.
+int64_t checked_map_count(const Tensor& global_ranges, const Tensor& ranges, const Tensor& maps,
+                          const Ints& offsets) {
+  check_like("global_ranges", global_ranges, maps, "maps");
+  check(global_ranges.dim() == 2 && global_ranges.size(0) >= 1 && global_ranges.size(1) == 2,
+        "global_ranges must have the shape [V, 2] with V of at least 1, got ",
+        shape_text(global_ranges.sizes()));
+  const int64_t count = global_ranges.size(0), total = static_cast<int64_t>(offsets.size());
+  check(total % count == 0, "offsets must hold ", count,
+        " for each frame, one for each of global_ranges, got ", total);
+  check_like("ranges", ranges, maps, "maps");
+  check_shape("ranges", ranges, {total / count, count, 2}, "[N, V, 2]");
+  return count;
+}
+
+Layout checked_layout(const Tensor& source, const Ints& panels, int64_t map_count,
+                      const Ints& canvas, int64_t pixel_layout) {
+  check(pixel_layout >= static_cast<int64_t>(PixelLayout::kRgb24) &&
+            pixel_layout <= static_cast<int64_t>(PixelLayout::kNv12),
+        "pixel_layout: expected 0 (rgb24), 1 (i420) or 2 (nv12), got ", pixel_layout);
   check_dtype("source", source, {ScalarType::Byte});
   check(source.dim() == 3 && source.size(2) == 3, "source must have the shape [Hp, Wp, 3], got ",
         shape_text(source.sizes()));
@@ -77,25 +101,30 @@ Layout checked_layout(const Tensor& source, const Ints& panels, const Ints& canv
   check(H >= 1 && H <= kMaxSide && W >= 1 && W <= kMaxSide, "canvas: expected sides from 1 to ",
         kMaxSide, ", got (", H, ", ", W, ")");
   check(Hp >= 1 && Wp >= 1, "source must not be empty, got ", shape_text(source.sizes()));
-  const bool subsampled = layout.pixels == PixelLayout::kI420;
-  check(!subsampled || (is_even(H) && is_even(W)), "canvas must be even for i420, got (", H, ", ",
-        W, ")");
-  check(!subsampled || (is_even(Hp) && is_even(Wp)), "source must be even for i420, got ",
+  const bool subsampled = layout.subsampled();
+  const char* const format = layout_name(layout.pixels);
+  check(!subsampled || (is_even(H) && is_even(W)), "canvas must be even for ", format, ", got (", H,
+        ", ", W, ")");
+  check(!subsampled || (is_even(Hp) && is_even(Wp)), "source must be even for ", format, ", got ",
         shape_text(source.sizes()));
 
-  check(panels.size() % 3 == 0, "panels must be triples (kind, top, left), got ", panels.size(),
-        " numbers");
-  for (size_t i = 0; i < panels.size(); i += 3) {
-    const int64_t kind = panels[i], top = panels[i + 1], left = panels[i + 2];
+  check(panels.size() % 4 == 0, "panels must be quadruples (kind, map, top, left), got ",
+        panels.size(), " numbers");
+  for (size_t i = 0; i < panels.size(); i += 4) {
+    const int64_t kind = panels[i], map = panels[i + 1], top = panels[i + 2], left = panels[i + 3];
     check(kind >= static_cast<int64_t>(Panel::kSource) &&
               kind <= static_cast<int64_t>(Panel::kGlobal),
-          "panels[", i / 3, "]: expected kind 0 (source), 1 (layer) or 2 (global), got ", kind);
-    check(top >= 0 && left >= 0 && top <= H - Hp && left <= W - Wp, "panels[", i / 3, "]: ", Hp,
+          "panels[", i / 4, "]: expected kind 0 (source), 1 (layer) or 2 (global), got ", kind);
+    const bool is_source = kind == static_cast<int64_t>(Panel::kSource);
+    check(!is_source || map == 0, "panels[", i / 4, "]: expected map 0 for a source panel, got ", map);
+    check(map >= 0 && map < map_count, "panels[", i / 4, "]: expected map 0 to ", map_count - 1,
+          ", got ", map);
+    check(top >= 0 && left >= 0 && top <= H - Hp && left <= W - Wp, "panels[", i / 4, "]: ", Hp,
           " x ", Wp, " at (", top, ", ", left, ") does not lie within the canvas (", H, ", ", W,
           ")");
-    check(!subsampled || (is_even(top) && is_even(left)), "panels[", i / 3,
-          "] must be at an even position for i420, got (", top, ", ", left, ")");
-    layout.panels.push_back({static_cast<Panel>(kind), top, left});
+    check(!subsampled || (is_even(top) && is_even(left)), "panels[", i / 4,
+          "] must be at an even position for ", format, ", got (", top, ", ", left, ")");
+    layout.panels.push_back({static_cast<Panel>(kind), map, top, left});
   }
   return layout;
 }
@@ -113,8 +142,8 @@ std::vector<int32_t> checked_overlay_rows(const std::optional<Tensor>& overlay, 
     check(top >= 0 && top <= layout.height && height >= 0 && height <= layout.height - top,
           "strips[", i / 2, "]: ", height, " rows at ", top, " do not lie within the ",
           layout.height, " rows of the canvas");
-    check(layout.pixels != PixelLayout::kI420 || (is_even(top) && is_even(height)), "strips[",
-          i / 2, "] must be even for i420, got (", top, ", ", height, ")");
+    check(!layout.subsampled() || (is_even(top) && is_even(height)), "strips[", i / 2,
+          "] must be even for ", layout_name(layout.pixels), ", got (", top, ", ", height, ")");
     for (int64_t y = top; y < top + height; ++y) {
       check(rows[static_cast<size_t>(y)] < 0, "strips[", i / 2, "] overlaps another at row ", y);
       rows[static_cast<size_t>(y)] = count++;
@@ -176,16 +205,16 @@ struct ColourTables {
   }
 };
 
-// The photograph in the layout of the frames: as it is shown, and times weight / 256.
+// The photograph, rgb24 or i420: as it is shown, and times weight / 256.
 struct Photograph {
   std::unique_ptr<uint8_t[]> plain;
   std::unique_ptr<uint16_t[]> weighted;
 
   Photograph(const uint8_t* source, const Layout& layout, int32_t weight) {
     const int64_t Hp = layout.panel_height, Wp = layout.panel_width;
-    const int64_t samples = layout.pixels == PixelLayout::kRgb24 ? 3 * Hp * Wp : Hp * Wp / 2 * 3;
-    plain = std::make_unique_for_overwrite<uint8_t[]>(static_cast<size_t>(samples));
-    weighted = std::make_unique_for_overwrite<uint16_t[]>(static_cast<size_t>(samples));
+    const auto samples = static_cast<size_t>(layout.bytes(Hp, Wp));
+    plain = std::make_unique_for_overwrite<uint8_t[]>(samples);
+    weighted = std::make_unique_for_overwrite<uint16_t[]>(samples);
     const SourceParams params{source, Hp, Wp, layout.pixels, weight, plain.get(), weighted.get()};
     torch::stable::parallel_for(0, (Hp + 1) / 2, 256, [&](int64_t begin, int64_t end) {
       CAMFUSE_DISPATCH_ISA(convert_source, params, 2 * begin, std::min(2 * end, Hp));
@@ -199,13 +228,24 @@ void copy_plane(const uint8_t* plane, int64_t rows, int64_t row_bytes, uint8_t* 
     std::memcpy(out + y * stride, plane + y * row_bytes, static_cast<size_t>(row_bytes));
 }
 
+// Planes U and V [rows, columns] as the one plane of nv12.
+void interleave_planes(const uint8_t* u, const uint8_t* v, int64_t rows, int64_t columns,
+                       uint8_t* out, int64_t stride) {
+  for (int64_t y = 0; y < rows; ++y) {
+    for (int64_t x = 0; x < columns; ++x) {
+      out[y * stride + 2 * x] = u[y * columns + x];
+      out[y * stride + 2 * x + 1] = v[y * columns + x];
+    }
+  }
+}
+
 // The frame without maps and text: background and source panels.
 std::vector<uint8_t> still_frame(const uint8_t* photograph, const Layout& layout,
                                  int64_t background) {
   const int64_t H = layout.height, W = layout.width;
   const int64_t Hp = layout.panel_height, Wp = layout.panel_width;
-  const bool rgb = layout.pixels == PixelLayout::kRgb24;
-  std::vector<uint8_t> still(static_cast<size_t>(layout.frame_bytes()),
+  const bool rgb = !layout.subsampled();
+  std::vector<uint8_t> still(static_cast<size_t>(layout.bytes(H, W)),
                              rgb ? static_cast<uint8_t>(background) : uint8_t{128});
   uint8_t* const out = still.data();
   if (!rgb) {
@@ -218,11 +258,17 @@ std::vector<uint8_t> still_frame(const uint8_t* photograph, const Layout& layout
       copy_plane(photograph, Hp, 3 * Wp, out + (panel.top * W + panel.left) * 3, 3 * W);
       continue;
     }
-    const int64_t half_at = panel.top / 2 * (W / 2) + panel.left / 2;
     const uint8_t* const u = photograph + Hp * Wp;
+    const uint8_t* const v = u + Hp * Wp / 4;
     copy_plane(photograph, Hp, Wp, out + panel.top * W + panel.left, W);
-    copy_plane(u, Hp / 2, Wp / 2, out + H * W + half_at, W / 2);
-    copy_plane(u + Hp * Wp / 4, Hp / 2, Wp / 2, out + H * W / 4 * 5 + half_at, W / 2);
+    if (layout.pixels == PixelLayout::kNv12) {
+      uint8_t* const uv_out = out + H * W + panel.top / 2 * W + panel.left;
+      interleave_planes(u, v, Hp / 2, Wp / 2, uv_out, W);
+      continue;
+    }
+    uint8_t* const u_out = out + H * W + panel.top / 2 * (W / 2) + panel.left / 2;
+    copy_plane(u, Hp / 2, Wp / 2, u_out, W / 2);
+    copy_plane(v, Hp / 2, Wp / 2, u_out + H * W / 4, W / 2);
   }
   return still;
 }
@@ -253,7 +299,8 @@ struct Scratch {
 template <typename T, typename Kernel>
 void render(const RenderParams& params, int64_t frames, const Kernel& kernel) {
   int64_t map_width = 1;
-  for (int64_t n = 0; n < frames; ++n) map_width = std::max(map_width, params.sizes[2 * n + 1]);
+  for (int64_t n = 0; n < frames * params.map_count; ++n)
+    map_width = std::max(map_width, params.sizes[2 * n + 1]);
   const int64_t bands = (params.height + kBandRows - 1) / kBandRows;
   torch::stable::parallel_for(0, frames * bands, 1, [&](int64_t begin, int64_t end) {
     Scratch<T> scratch(static_cast<size_t>(map_width), static_cast<size_t>(params.panel_width));
@@ -266,23 +313,21 @@ void render(const RenderParams& params, int64_t frames, const Kernel& kernel) {
 }
 
 Tensor render_frames(const Tensor& maps, Ints offsets, Ints sizes, const Tensor& ranges,
-                     const Tensor& global_range, const Tensor& source, const Tensor& colours,
+                     const Tensor& global_ranges, const Tensor& source, const Tensor& colours,
                      Ints panels, Ints canvas, int64_t background, double blend, bool relu,
                      std::optional<Tensor> overlay, Ints strips, int64_t pixel_layout) {
-  const auto frames = static_cast<int64_t>(offsets.size());
   check_maps(maps, offsets, sizes);
-  check_like("ranges", ranges, maps, "maps");
-  check_shape("ranges", ranges, {frames, 2}, "[N, 2]");
-  check_like("global_range", global_range, maps, "maps");
-  check_shape("global_range", global_range, {2}, "[2]");
-  const Layout layout = checked_layout(source, panels, canvas, pixel_layout);
+  const int64_t map_count = checked_map_count(global_ranges, ranges, maps, offsets);
+  const int64_t frames = ranges.size(0);
+  const Layout layout = checked_layout(source, panels, map_count, canvas, pixel_layout);
   check_dtype("colours", colours, {ScalarType::Byte});
   check_shape("colours", colours, {256, 3}, "[256, 3]");
   check(background >= 0 && background <= 255, "background: expected 0 to 255, got ", background);
   check(blend >= 0 && blend <= 1, "blend: expected 0 to 1, got ", blend);
   const std::vector<int32_t> overlay_rows = checked_overlay_rows(overlay, strips, layout, frames);
 
-  Tensor out = torch::stable::new_empty(source, {frames, layout.frame_bytes()});
+  const int64_t frame_bytes = layout.bytes(layout.height, layout.width);
+  Tensor out = torch::stable::new_empty(source, {frames, frame_bytes});
   if (frames == 0) return out;
 
   const Tensor pixels = torch::stable::contiguous(source);
@@ -293,18 +338,22 @@ Tensor render_frames(const Tensor& maps, Ints offsets, Ints sizes, const Tensor&
                               256 - weight);
   const std::vector<uint8_t> still = still_frame(photograph.plain.get(), layout, background);
   const std::vector<LevelRange> layer_ranges =
-      level_ranges(torch::stable::contiguous(ranges), frames, relu);
+      level_ranges(torch::stable::contiguous(ranges), frames * map_count, relu);
+  const std::vector<LevelRange> shared_ranges =
+      level_ranges(torch::stable::contiguous(global_ranges), map_count, relu);
   std::vector<RenderPanel> map_panels;
   for (const RenderPanel& panel : layout.panels)
     if (panel.kind != Panel::kSource) map_panels.push_back(panel);
+  std::ranges::stable_sort(map_panels, {}, &RenderPanel::map);
   if (overlay.has_value()) overlay = torch::stable::contiguous(*overlay);
 
   RenderParams params{};
   params.maps = maps.const_data_ptr();
+  params.map_count = map_count;
   params.offsets = offsets.data();
   params.sizes = sizes.data();
   params.layer_ranges = layer_ranges.data();
-  params.global_range = level_ranges(torch::stable::contiguous(global_range), 1, relu)[0];
+  params.global_ranges = shared_ranges.data();
   params.relu = relu;
   params.height = layout.height;
   params.width = layout.width;
@@ -319,7 +368,7 @@ Tensor render_frames(const Tensor& maps, Ints offsets, Ints sizes, const Tensor&
   }
   params.overlay_row = overlay_rows.data();
   params.still = still.data();
-  params.frame_bytes = layout.frame_bytes();
+  params.frame_bytes = frame_bytes;
   params.source = photograph.weighted.get();
   params.rgb_table = tables.rgb;
   params.yuv_table = tables.yuv;

@@ -1,7 +1,7 @@
 // Kernels of render_frames, compiled once per instruction set. No torch, no std.
 //
-// Rows of a frame are finished one (rgb24) or two (i420) at a time while they are in cache: the
-// still background, then the panels, then the text.
+// A band of a frame is finished while it is in cache: the still background, then the panels, one
+// row (rgb24) or two (YUV) at a time, then the text.
 #pragma once
 
 #include <stdint.h>
@@ -79,7 +79,7 @@ inline void convert_chroma(const SourceParams& p, const uint8_t* __restrict uppe
   }
 }
 
-// Rows [row_begin, row_end) of the photograph; both even for i420.
+// Rows [row_begin, row_end) of the photograph; both even for YUV.
 inline void convert_source_rows(const SourceParams& p, int64_t row_begin, int64_t row_end) {
   const int64_t W = p.width;
   const int32_t weight = p.weight;
@@ -116,15 +116,15 @@ static inline int64_t locate(int64_t out, int64_t in_size, int64_t out_size, dou
   return index;
 }
 
-// The map of one frame, upsampled to the panel row by row. Rows of the map are widened first and
-// kept: most rows of a panel lie between the same two.
+// One map, upsampled to the panel row by row. Rows of the map are widened first and kept: most rows
+// of a panel lie between the same two.
 template <typename T>
 class UpsampledMap {
  public:
-  UpsampledMap(const RenderParams& p, const RenderScratch& scratch, int64_t frame)
-      : map_(static_cast<const T*>(p.maps) + p.offsets[frame]),
-        h_(p.sizes[2 * frame]),
-        w_(p.sizes[2 * frame + 1]),
+  UpsampledMap(const RenderParams& p, const RenderScratch& scratch, int64_t index)
+      : map_(static_cast<const T*>(p.maps) + p.offsets[index]),
+        h_(p.sizes[2 * index]),
+        w_(p.sizes[2 * index + 1]),
         H_(p.panel_height),
         W_(p.panel_width),
         floor_(p.relu ? T(0) : -static_cast<T>(__builtin_inf())),
@@ -189,8 +189,42 @@ class UpsampledMap {
   int64_t held_[kWideRows] = {-1, -1, -1, -1};  // rows of the map in wide_rows_
 };
 
-static inline const LevelRange& range_of(const RenderParams& p, Panel kind, int64_t frame) {
-  return kind == Panel::kLayer ? p.layer_ranges[frame] : p.global_range;
+static inline const LevelRange& range_of(const RenderParams& p, const RenderPanel& panel,
+                                         int64_t frame) {
+  return panel.kind == Panel::kLayer ? p.layer_ranges[frame * p.map_count + panel.map]
+                                     : p.global_ranges[panel.map];
+}
+
+// Calls draw(panel, y) for every `step` rows of every panel within canvas rows [row_begin,
+// row_end), the levels of those rows being in scratch. One map after another, so that scratch holds
+// one; row by row, so that all panels of a map share its widened rows.
+template <typename T, typename Draw>
+inline void draw_panels(const RenderParams& p, const RenderScratch& scratch, int64_t frame,
+                        int64_t row_begin, int64_t row_end, int64_t step, const Draw& draw) {
+  const RenderPanel* const end = p.panels + p.panel_count;
+  for (const RenderPanel *first = p.panels, *last = first; first < end; first = last) {
+    while (last < end && last->map == first->map) ++last;
+    UpsampledMap<T> map(p, scratch, frame * p.map_count + first->map);
+    for (int64_t y = row_begin; y < row_end; y += step) {
+      for (const RenderPanel* panel = first; panel < last; ++panel) {
+        const int64_t row = y - panel->top;
+        if (row < 0 || row >= p.panel_height) continue;
+        for (int64_t r = 0; r < step; ++r)
+          map.levels(row + r, range_of(p, *panel, frame), scratch.levels + r * p.panel_width);
+        draw(*panel, y);
+      }
+    }
+  }
+}
+
+static inline const uint8_t* text_row(const RenderParams& p, int64_t frame, int64_t y) {
+  if (p.overlay == nullptr || p.overlay_row[y] < 0) return nullptr;
+  return p.overlay + (frame * p.overlay_rows + p.overlay_row[y]) * p.width * 2;
+}
+
+// Samples [begin, end) of the still frame.
+static inline void copy_still(const RenderParams& p, uint8_t* out, int64_t begin, int64_t end) {
+  memcpy(out + begin, p.still + begin, static_cast<size_t>(end - begin));
 }
 
 // --- rgb24 -------------------------------------------------------------------------------------
@@ -218,36 +252,31 @@ inline void draw_text_rgb(const uint8_t* __restrict text, int64_t width, uint8_t
   }
 }
 
-static inline const uint8_t* text_row(const RenderParams& p, int64_t frame, int64_t y) {
-  if (p.overlay == nullptr || p.overlay_row[y] < 0) return nullptr;
-  return p.overlay + (frame * p.overlay_rows + p.overlay_row[y]) * p.width * 2;
-}
-
 template <typename T>
 inline void render_rgb(const RenderParams& p, const RenderScratch& scratch, int64_t frame,
                        int64_t row_begin, int64_t row_end) {
-  UpsampledMap<T> map(p, scratch, frame);
   uint8_t* const out = p.out + frame * p.frame_bytes;
   const int64_t stride = p.width * 3;
-  for (int64_t y = row_begin; y < row_end; ++y) {
-    memcpy(out + y * stride, p.still + y * stride, static_cast<size_t>(stride));
-    for (int64_t i = 0; i < p.panel_count; ++i) {
-      const RenderPanel& panel = p.panels[i];
-      const int64_t row = y - panel.top;
-      if (row < 0 || row >= p.panel_height) continue;
-      map.levels(row, range_of(p, panel.kind, frame), scratch.levels);
-      blend_rgb(p, scratch, row, out + y * stride + panel.left * 3);
-    }
+  copy_still(p, out, row_begin * stride, row_end * stride);
+  draw_panels<T>(p, scratch, frame, row_begin, row_end, 1,
+                 [&](const RenderPanel& panel, int64_t y) {
+                   blend_rgb(p, scratch, y - panel.top, out + y * stride + panel.left * 3);
+                 });
+  for (int64_t y = row_begin; y < row_end; ++y)
     if (const uint8_t* text = text_row(p, frame, y)) draw_text_rgb(text, p.width, out + y * stride);
-  }
 }
 
-// --- i420 --------------------------------------------------------------------------------------
+// --- i420 and nv12 -----------------------------------------------------------------------------
 
-// Two rows of one panel: levels [2, Wp], luma [2, Wp] with `stride` between rows, U and V [Wp/2].
-inline void blend_i420(const RenderParams& p, const RenderScratch& scratch, int64_t y,
-                       uint8_t* luma_out, int64_t stride, uint8_t* __restrict u_out,
-                       uint8_t* __restrict v_out) {
+// Of a plane of chroma [H/2, W/2, channels]: U and V have one each in i420, share one in nv12.
+template <PixelLayout kLayout>
+constexpr int64_t kChannels = kLayout == PixelLayout::kNv12 ? 2 : 1;
+
+// Two rows of one panel: levels [2, Wp], luma [2, Wp] on rows of the canvas, U and V [Wp/2] each,
+// kChannels apart.
+template <PixelLayout kLayout>
+inline void blend_yuv(const RenderParams& p, const RenderScratch& scratch, int64_t y,
+                      uint8_t* luma_out, uint8_t* __restrict u_out, uint8_t* __restrict v_out) {
   const int64_t W = p.panel_width;
   const int32_t shift = p.yuv_shift;
   const uint32_t* __restrict table = p.yuv_table;
@@ -259,7 +288,7 @@ inline void blend_i420(const RenderParams& p, const RenderScratch& scratch, int6
   for (int64_t r = 0; r < 2; ++r) {
     const uint32_t* __restrict in = yuv + r * W;
     const uint16_t* __restrict source = p.source + (y + r) * W;
-    uint8_t* __restrict out = luma_out + r * stride;
+    uint8_t* __restrict out = luma_out + r * p.width;
     for (int64_t x = 0; x < W; ++x)
       out[x] = static_cast<uint8_t>((source[x] + (in[x] >> 20 << shift)) >> 8);
   }
@@ -272,8 +301,15 @@ inline void blend_i420(const RenderParams& p, const RenderScratch& scratch, int6
     const uint32_t v = (a & 0x3ff) + (b & 0x3ff) + (c & 0x3ff) + (d & 0x3ff);
     const uint32_t uv = (a & 0xfffff) + (b & 0xfffff) + (c & 0xfffff) + (d & 0xfffff);
     const uint32_t u = (uv - v) >> 10;
-    u_out[x] = static_cast<uint8_t>((u_source[x] + (u << shift)) >> 8);
-    v_out[x] = static_cast<uint8_t>((v_source[x] + (v << shift)) >> 8);
+    const auto u_level = static_cast<uint8_t>((u_source[x] + (u << shift)) >> 8);
+    const auto v_level = static_cast<uint8_t>((v_source[x] + (v << shift)) >> 8);
+    if constexpr (kLayout == PixelLayout::kNv12) {
+      u_out[2 * x] = u_level;
+      u_out[2 * x + 1] = v_level;  // v_out[2 * x], but stored together with U
+    } else {
+      u_out[x] = u_level;
+      v_out[x] = v_level;
+    }
   }
 }
 
@@ -287,56 +323,56 @@ inline void draw_text_luma(const uint8_t* __restrict text, int64_t width, uint8_
   }
 }
 
-// Text over one row of U or V: pulled to grey by the mean alpha of each 2 x 2 pixels.
+// Text over one row of chroma: pulled to grey by the mean alpha of each 2 x 2 pixels.
+template <PixelLayout kLayout>
 inline void draw_text_chroma(const uint8_t* __restrict upper, const uint8_t* __restrict lower,
                              int64_t width, uint8_t* __restrict out) {
+  constexpr int64_t count = kChannels<kLayout>;
   for (int64_t x = 0; x < width / 2; ++x) {
     const int32_t alpha = upper[4 * x + 1] + upper[4 * x + 3] + lower[4 * x + 1] + lower[4 * x + 3];
-    const int32_t sum = out[x] * (1020 - alpha) + 128 * alpha;
-    out[x] = static_cast<uint8_t>((sum + 510) / 1020);
+    for (int64_t c = 0; c < count; ++c) {
+      const int32_t sum = out[count * x + c] * (1020 - alpha) + 128 * alpha;
+      out[count * x + c] = static_cast<uint8_t>((sum + 510) / 1020);
+    }
   }
 }
 
 // Rows [row_begin, row_end), both even.
-template <typename T>
-inline void render_i420(const RenderParams& p, const RenderScratch& scratch, int64_t frame,
-                        int64_t row_begin, int64_t row_end) {
-  UpsampledMap<T> map(p, scratch, frame);
-  const int64_t W = p.width, half = W / 2;
+template <typename T, PixelLayout kLayout>
+inline void render_yuv(const RenderParams& p, const RenderScratch& scratch, int64_t frame,
+                       int64_t row_begin, int64_t row_end) {
   uint8_t* const out = p.out + frame * p.frame_bytes;
-  const int64_t u_plane = p.height * W, v_plane = u_plane + p.height / 2 * half;
+  const int64_t W = p.width, stride = W / 2 * kChannels<kLayout>;  // of a row of chroma
+  const int64_t chroma = p.height * W, plane_size = p.height / 2 * stride;
+  const int64_t u_to_v = kChannels<kLayout> == 2 ? 1 : plane_size;
+  copy_still(p, out, row_begin * W, row_end * W);
+  for (int64_t plane = chroma; plane < p.frame_bytes; plane += plane_size)
+    copy_still(p, out, plane + row_begin / 2 * stride, plane + row_end / 2 * stride);
+  draw_panels<T>(
+      p, scratch, frame, row_begin, row_end, 2, [&](const RenderPanel& panel, int64_t y) {
+        uint8_t* const u = out + chroma + y / 2 * stride + panel.left / 2 * kChannels<kLayout>;
+        blend_yuv<kLayout>(p, scratch, y - panel.top, out + y * W + panel.left, u, u + u_to_v);
+      });
   for (int64_t y = row_begin; y < row_end; y += 2) {
-    const int64_t u_row = u_plane + y / 2 * half, v_row = v_plane + y / 2 * half;
-    memcpy(out + y * W, p.still + y * W, static_cast<size_t>(2 * W));
-    memcpy(out + u_row, p.still + u_row, static_cast<size_t>(half));
-    memcpy(out + v_row, p.still + v_row, static_cast<size_t>(half));
-    for (int64_t i = 0; i < p.panel_count; ++i) {
-      const RenderPanel& panel = p.panels[i];
-      const int64_t row = y - panel.top;
-      if (row < 0 || row >= p.panel_height) continue;
-      const LevelRange& range = range_of(p, panel.kind, frame);
-      map.levels(row, range, scratch.levels);
-      map.levels(row + 1, range, scratch.levels + p.panel_width);
-      blend_i420(p, scratch, row, out + y * W + panel.left, W, out + u_row + panel.left / 2,
-                 out + v_row + panel.left / 2);
-    }
-    if (const uint8_t* text = text_row(p, frame, y)) {
-      const uint8_t* const lower = text_row(p, frame, y + 1);
-      draw_text_luma(text, W, out + y * W);
-      draw_text_luma(lower, W, out + (y + 1) * W);
-      draw_text_chroma(text, lower, W, out + u_row);
-      draw_text_chroma(text, lower, W, out + v_row);
-    }
+    const uint8_t* const text = text_row(p, frame, y);
+    if (text == nullptr) continue;
+    const uint8_t* const lower = text_row(p, frame, y + 1);
+    draw_text_luma(text, W, out + y * W);
+    draw_text_luma(lower, W, out + (y + 1) * W);
+    for (int64_t plane = chroma; plane < p.frame_bytes; plane += plane_size)
+      draw_text_chroma<kLayout>(text, lower, W, out + plane + y / 2 * stride);
   }
 }
 
 template <typename T>
 inline void render_rows(const RenderParams& p, const RenderScratch& scratch, int64_t frame,
                         int64_t row_begin, int64_t row_end) {
-  if (p.layout == PixelLayout::kRgb24) {
-    render_rgb<T>(p, scratch, frame, row_begin, row_end);
-  } else {
-    render_i420<T>(p, scratch, frame, row_begin, row_end);
+  switch (p.layout) {
+    case PixelLayout::kRgb24: return render_rgb<T>(p, scratch, frame, row_begin, row_end);
+    case PixelLayout::kI420:
+      return render_yuv<T, PixelLayout::kI420>(p, scratch, frame, row_begin, row_end);
+    case PixelLayout::kNv12:
+      return render_yuv<T, PixelLayout::kNv12>(p, scratch, frame, row_begin, row_end);
   }
 }
 

@@ -9,6 +9,7 @@ namespace camfuse {
 
 struct RenderPanel {
   Panel kind;
+  int64_t map;  // which of a frame's maps it shows, 0..V-1
   int64_t top, left;
 };
 
@@ -21,7 +22,7 @@ struct LevelRange {
 // Note: [Blending in fixed point]
 // A blended pixel is (256 - weight) / 256 * photograph + weight / 256 * colour, weight in 0..256.
 // The photograph's term is tabulated in 1/256 of a level with 128 added, so that a pixel is one
-// lookup, one addition and one shift, and rounds to nearest. In RGB this is exact. For i420 both
+// lookup, one addition and one shift, and rounds to nearest. In RGB this is exact. For YUV both
 // terms are converted to YUV first (Note: [RGB to YUV]), and a colour is one 32-bit word, since
 // lookups are what a pixel costs:
 //
@@ -32,15 +33,16 @@ struct LevelRange {
 // terms together are within 1/50 of a level in Y and 1/15 in U and V.
 struct RenderParams {
   // Inputs
-  const void* maps;                // [S], float or double
-  const int64_t* offsets;          // [N], in elements of maps
-  const int64_t* sizes;            // [N, 2]: h, w
-  const LevelRange* layer_ranges;  // [N]
-  LevelRange global_range;
+  const void* maps;                 // [S], float or double
+  int64_t map_count;                // V, of each frame
+  const int64_t* offsets;           // [N, V], in elements of maps
+  const int64_t* sizes;             // [N, V, 2]: h, w
+  const LevelRange* layer_ranges;   // [N, V]
+  const LevelRange* global_ranges;  // [V]
   bool relu;
   int64_t height, width;              // of the canvas
   int64_t panel_height, panel_width;  // of every panel
-  const RenderPanel* panels;          // [panel_count], those that show a map
+  const RenderPanel* panels;          // [panel_count], those that show a map, ordered by map
   int64_t panel_count;
   PixelLayout layout;
   const uint8_t* overlay;      // [N, overlay_rows, W, 2]: grey, alpha; may be null
@@ -50,7 +52,7 @@ struct RenderParams {
   // Prepared once per call
   const uint8_t* still;            // [frame_bytes]: background and photographs
   int64_t frame_bytes;             //
-  const uint16_t* source;          // rgb24 [Hp, Wp, 3]; i420 Y [Hp, Wp], U, V [Hp/2, Wp/2]
+  const uint16_t* source;          // rgb24 [Hp, Wp, 3]; else Y [Hp, Wp], U, V [Hp/2, Wp/2]
   const uint16_t (*rgb_table)[4];  // [256]: R, G, B, 0
   const uint32_t* yuv_table;       // [256]
   int32_t yuv_shift;

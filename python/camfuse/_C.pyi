@@ -22,6 +22,7 @@ class Panel(enum.IntEnum):
 class PixelLayout(enum.IntEnum):
     RGB24 = 0
     I420 = 1
+    NV12 = 2
 
 def build_info() -> dict[str, str | int | bool]: ...
 def cuda_probe(count: int) -> int: ...

@@ -46,7 +46,7 @@ MAGNITUDE_OF: dict[Rule, Rule] = {
 """The rule that adds up the magnitudes for each rule."""
 
 PanelKind = Literal["source", "layer", "global"]
-PixelFormat = Literal["rgb24", "i420"]
+PixelFormat = Literal["rgb24", "i420", "nv12"]
 
 RULES: tuple[Rule, ...] = get_args(Rule)
 _Result: TypeAlias = Any  # of an op: a tensor or a tuple of them
@@ -74,6 +74,7 @@ _PANEL_CODES: dict[str, int] = {
 _PIXEL_CODES: dict[str, int] = {
     "rgb24": int(_C.PixelLayout.RGB24),
     "i420": int(_C.PixelLayout.I420),
+    "nv12": int(_C.PixelLayout.NV12),
 }
 
 
@@ -154,10 +155,10 @@ def render_frames(
     offsets: Sequence[int],
     sizes: Sequence[tuple[int, int]],
     ranges: Tensor,
-    global_range: Tensor,
+    global_ranges: Tensor,
     source: Tensor,
     colours: Tensor,
-    panels: Sequence[tuple[PanelKind, int, int]],
+    panels: Sequence[tuple[PanelKind, int, int, int]],
     canvas: tuple[int, int],
     *,
     background: int = 0,
@@ -167,37 +168,41 @@ def render_frames(
     strips: Sequence[tuple[int, int]] = (),
     pixel_format: PixelFormat = "rgb24",
 ) -> Tensor:
-    """Finished video frames, one per layer of one sample, from its small raw maps.
+    """Finished video frames from small raw maps, V of them over the same photograph on each frame.
 
-    A map is rectified (if ``relu``), upsampled to the panel (bilinear, half-pixel centres),
-    normalised by its own or by the global range, clamped to [0, 1], looked up in ``colours`` at the
-    nearest of 256 entries and blended over the photograph. Ranges are those of the signed maps;
-    with ``relu`` they are clamped at 0 first. NaN gives 0, and so does a range that is empty or too
-    narrow for 255 / range to be finite.
+    V > 1 compares methods, targets or models side by side. A map is rectified (if ``relu``),
+    upsampled to the panel (bilinear, half-pixel centres), normalised by its own or by its global
+    range, clamped to [0, 1], looked up in ``colours`` at the nearest of 256 entries and blended
+    over the photograph. Ranges are those of the signed maps; with ``relu`` they are clamped at 0
+    first. NaN gives 0, and so does a range that is empty or too narrow for 255 / range to be
+    finite.
 
     Not differentiable: raises if grad mode is on and an input requires grad.
 
     Args:
         maps: Flat buffer ``[S]``, f32 or f64.
-        offsets: N offsets into ``maps``, where each frame's map begins.
-        sizes: N pairs ``(h, w)`` of those maps.
-        ranges: ``[N, 2]``, each map's minimum and maximum, dtype of ``maps``.
-        global_range: ``[2]``, the range over all layers, dtype of ``maps``.
+        offsets: N * V offsets into ``maps``, where each map begins; frame by frame.
+        sizes: N * V pairs ``(h, w)`` of those maps.
+        ranges: ``[N, V, 2]``, each map's minimum and maximum, dtype of ``maps``.
+        global_ranges: ``[V, 2]``, V >= 1, each map's range over all layers, dtype of ``maps``.
         source: The photograph at panel size ``[Hp, Wp, 3]``, uint8 RGB.
         colours: Colour table ``[256, 3]``, uint8 RGB.
-        panels: ``(kind, top, left)`` of each panel on the canvas; each is ``Hp x Wp``.
-        canvas: ``(H, W)`` of a frame; both even for i420.
+        panels: ``(kind, map, top, left)`` of each panel on the canvas; each is ``Hp x Wp``. ``map``
+            says which of a frame's maps it shows, 0..V-1, and is 0 for a source. Where panels
+            overlap, later maps cover earlier ones, and any map the source.
+        canvas: ``(H, W)`` of a frame. It, the panels' sides and positions are even for i420, nv12.
         background: Grey level 0..255 where no panel lies.
         blend: Weight of the colour map over the photograph in [0, 1], rounded to 1/256.
         relu: Whether negative evidence becomes 0.
         overlay: Text ``[N, rows, W, 2]``, uint8 (grey, alpha), blended over everything; its rows
             cover the canvas rows that ``strips`` names.
         strips: ``(top, height)`` of the horizontal strips of the canvas that ``overlay`` holds, one
-            after another; the heights add up to ``rows``. Even for i420.
-        pixel_format: ``"rgb24"`` or ``"i420"`` (BT.709, limited range, chroma averaged over 2 x 2).
+            after another; the heights add up to ``rows``. Even for i420 and nv12.
+        pixel_format: ``"rgb24"``, ``"i420"`` (BT.709, limited range, chroma averaged over 2 x 2) or
+            ``"nv12"`` (the same values, U and V by turns in one plane ``[H/2, W/2, 2]``).
 
     Returns:
-        ``[N, bytes]``, uint8, bytes = ``3 * H * W`` (rgb24) or ``3 * H * W / 2`` (i420).
+        ``[N, bytes]``, uint8, bytes = ``3 * H * W`` (rgb24) or ``3 * H * W / 2`` (i420, nv12).
     """
     frames: Tensor = _call(
         torch.ops.camfuse.render_frames.default,
@@ -205,10 +210,10 @@ def render_frames(
         list(offsets),
         [side for size in sizes for side in size],
         ranges,
-        global_range,
+        global_ranges,
         source,
         colours,
-        [n for kind, y, x in panels for n in (_code("panels", kind, _PANEL_CODES), y, x)],
+        [n for kind, v, y, x in panels for n in (_code("panels", kind, _PANEL_CODES), v, y, x)],
         list(canvas),
         background,
         blend,
@@ -285,7 +290,7 @@ def _render_frames_fake(
     offsets: Sequence[int],
     sizes: Sequence[int],
     ranges: Tensor,
-    global_range: Tensor,
+    global_ranges: Tensor,
     source: Tensor,
     colours: Tensor,
     panels: Sequence[int],
@@ -299,7 +304,7 @@ def _render_frames_fake(
 ) -> Tensor:
     H, W = canvas
     size = 3 * H * W if pixel_layout == _PIXEL_CODES["rgb24"] else 3 * H * W // 2
-    return source.new_empty((len(offsets), size))
+    return source.new_empty((ranges.shape[0], size))
 
 
 def _layer_cam_setup(ctx: _Context, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

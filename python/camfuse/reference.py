@@ -102,10 +102,10 @@ def render_frames(
     offsets: Sequence[int],
     sizes: Sequence[tuple[int, int]],
     ranges: Tensor,
-    global_range: Tensor,
+    global_ranges: Tensor,
     source: Tensor,
     colours: Tensor,
-    panels: Sequence[tuple[str, int, int]],
+    panels: Sequence[tuple[str, int, int, int]],
     canvas: tuple[int, int],
     *,
     background: int = 0,
@@ -122,20 +122,26 @@ def render_frames(
     """
     Hp, Wp, _ = source.shape
     weight = math.floor(blend * 256 + 0.5) / 256
+    count = len(global_ranges)
+    views = [
+        maps[offset : offset + h * w].view(h, w)
+        for offset, (h, w) in zip(offsets, sizes, strict=True)
+    ]
     frames = []
-    for n, (offset, (h, w)) in enumerate(zip(offsets, sizes, strict=True)):
-        map_ = maps[offset : offset + h * w].view(h, w)
+    for n in range(len(views) // count):
         frame = torch.full((*canvas, 3), background, dtype=torch.float64)
-        for kind, top, left in panels:
+        for kind, v, top, left in sorted(
+            panels, key=lambda panel: (panel[0] != "source", panel[1])
+        ):
             panel = source.double()
             if kind != "source":
-                display_range = ranges[n] if kind == "layer" else global_range
-                levels = map_levels(map_, display_range, (Hp, Wp), relu=relu)
+                display_range = ranges[n, v] if kind == "layer" else global_ranges[v]
+                levels = map_levels(views[n * count + v], display_range, (Hp, Wp), relu=relu)
                 heat = colours[(levels + 0.5).floor().long()].double()
                 panel = (1 - weight) * panel + weight * heat
             frame[top : top + Hp, left : left + Wp] = panel
         text = None if overlay is None else _overlay_frame(overlay[n], strips, canvas)
-        frames.append(_rgb24(frame, text) if pixel_format == "rgb24" else _i420(frame, text))
+        frames.append(_PIXELS[pixel_format](frame, text))
     size = math.prod(canvas) * 3 // (1 if pixel_format == "rgb24" else 2)
     return torch.stack(frames) if frames else torch.empty((0, size), dtype=torch.uint8)
 
@@ -180,8 +186,8 @@ def _rgb24(frame: Tensor, text: Tensor | None) -> Tensor:
     return (frame + 0.5).floor().to(torch.uint8).flatten()
 
 
-def _i420(frame: Tensor, text: Tensor | None) -> Tensor:
-    """Y ``[H, W]``, U and V ``[H/2, W/2]``; text pulls U and V to 128 by its mean alpha."""
+def _yuv(frame: Tensor, text: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Y ``[H, W]``, U and V ``[2, H/2, W/2]``; text pulls U and V to 128 by its mean alpha."""
     yuv = frame @ _YUV_MATRIX.T + _YUV_OFFSET
     luma, chroma = yuv[..., 0], F.avg_pool2d(yuv[..., 1:].permute(2, 0, 1), 2)
     if text is not None:
@@ -189,4 +195,17 @@ def _i420(frame: Tensor, text: Tensor | None) -> Tensor:
         luma = (1 - alpha) * luma + alpha * (16 + grey * 219 / 255)
         chroma_alpha = F.avg_pool2d(alpha[None], 2)
         chroma = (1 - chroma_alpha) * chroma + chroma_alpha * 128
-    return (torch.cat([luma.flatten(), chroma.flatten()]) + 0.5).floor().to(torch.uint8)
+    return (luma + 0.5).floor().to(torch.uint8), (chroma + 0.5).floor().to(torch.uint8)
+
+
+def _i420(frame: Tensor, text: Tensor | None) -> Tensor:
+    luma, chroma = _yuv(frame, text)
+    return torch.cat([luma.flatten(), chroma.flatten()])
+
+
+def _nv12(frame: Tensor, text: Tensor | None) -> Tensor:
+    luma, chroma = _yuv(frame, text)
+    return torch.cat([luma.flatten(), chroma.permute(1, 2, 0).flatten()])
+
+
+_PIXELS = {"rgb24": _rgb24, "i420": _i420, "nv12": _nv12}
