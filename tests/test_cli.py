@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 import shutil
 import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from camfuse import METHODS, load_stack
-from camfuse.cli import main
-from camfuse.cli.job import Job
+from camfuse.cli import main, options
 from camfuse.cli.options import parse_fps, parse_layers, parse_target
+from camfuse.colormaps import COLORMAPS
+from camfuse.video import find_ffmpeg
 
 OWN = """
 from torch import nn
@@ -239,7 +244,11 @@ class TestDemo:
     def test_an_earlier_report_survives_a_failed_write(self, tmp_path, capsys, monkeypatch):
         pytest.importorskip("skimage")
         (tmp_path / "cat.json").write_text("earlier")
-        monkeypatch.setattr(Job, "run", lambda job, image: {})
+        made = SimpleNamespace(to_dict=dict)
+        importlib.import_module("camfuse.animate")
+        monkeypatch.setattr(
+            sys.modules["camfuse.animate"], "animate", lambda *arguments, **options: made
+        )
 
         def full_disk(path, text, **options):
             path.write_bytes(b"hal")
@@ -271,9 +280,245 @@ class TestOptionTexts:
 
     def test_a_target_is_an_index_where_it_is_a_number(self):
         assert [parse_target(text) for text in (None, "7", "-1", "cat")] == [None, 7, -1, "cat"]
+        assert [parse_target(texts) for texts in ([], ["7"])] == [None, 7]
+        assert parse_target(["7", "cat"]).targets == [7, "cat"]
 
 
-@pytest.mark.parametrize("command", [[], ["animate"], ["layers"], ["info"], ["demo"]])
+class TestCompare:
+    def test_methods_and_targets_share_one_video(self, folder, capsys):
+        assert animate("--method", "gradcam", "--method", "layercam", "--target", "dog",
+                       "--target", "0", "--json") == 0  # fmt: skip
+        report = json.loads(capsys.readouterr().out)
+        columns = [(one["method"], one["target"]["name"]) for one in report["compared"]]
+        assert columns == [
+            ("gradcam", "dog"),
+            ("gradcam", "cat"),
+            ("layercam", "dog"),
+            ("layercam", "cat"),
+        ]
+        assert report["frames"] == len(SHOWN)
+        assert (report["method"], report["target"]["name"]) == ("gradcam", "dog")
+
+    def test_models_are_compared_with_a_pass_each(self, folder, capsys):
+        deeper = OWN.replace("nn.Hardswish()", "nn.Hardswish(), nn.ReLU(), nn.SiLU()")
+        (folder / "deep.py").write_text(deeper)
+        assert animate("--model", "deep:make", "--json") == 0
+        report = json.loads(capsys.readouterr().out)
+        assert [one["model"] for one in report["models"]] == ["own:make", "deep:make"]
+        assert [len(one["layers"]) for one in report["models"]] == [5, 7]
+        assert report["frames"] == 7
+        assert [one["model"] for one in report["compared"]] == ["own:make", "deep:make"]
+        sys.modules.pop("deep")
+
+    def test_the_summary_has_a_line_for_each(self, folder, capsys):
+        assert animate("--method", "gradcam", "--method", "layercam") == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 3
+        assert "gradcam of" in lines[1]
+        assert "layercam of" in lines[2]
+
+
+class TestShortVideos:
+    def test_keyframes_and_thinning_leave_fewer_frames(self, folder, capsys):
+        assert animate("--keyframes", "2", "--json") == 0
+        report = json.loads(capsys.readouterr().out)
+        assert report["frames"] == len(report["layers"]) == 2
+        assert animate("--layers", "leaf,every:2", "--json") == 0
+        layers = json.loads(capsys.readouterr().out)["layers"]
+        assert [layer["name"] for layer in layers] == ["0", "2", "4"]
+        assert animate("--layers", "type:Conv2d", "--json") == 0
+        layers = json.loads(capsys.readouterr().out)["layers"]
+        assert [layer["name"] for layer in layers] == ["0", "3"]
+
+
+class TestSeveralPhotographs:
+    @pytest.fixture
+    def photographs(self, folder) -> Path:
+        (folder / "in").mkdir()
+        for name in ("a", "b", "c"):
+            shutil.copy(folder / "photo.png", folder / "in" / f"{name}.png")
+        return folder / "in"
+
+    def test_a_folder_becomes_a_folder_of_videos(self, photographs, capsys):
+        options = ["--model", "own:make", "--size", "64", "--format", "webm", "--save-maps", "maps"]
+        assert main(["animate", "in", *options, "--out", "new/videos", "--json"]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert [one["path"] for one in report["videos"]] == [
+            f"new/videos/{name}.webm" for name in "abc"
+        ]
+        assert report["failed"] == []
+        assert sorted(path.name for path in Path("new/videos").iterdir()) == [
+            "a.webm",
+            "b.webm",
+            "c.webm",
+        ]
+        assert len(load_stack("maps/b.safetensors")) == 5
+
+    def test_one_that_fails_is_told_and_the_code_says_so(self, photographs, capsys):
+        (photographs / "b.png").write_text("no picture")
+        options = ["--model", "own:make", "--size", "64", "--out", "videos"]
+        assert main(["animate", "in/a.png", "in/b.png", *options]) == 1
+        said = capsys.readouterr()
+        assert "in/b.png" in said.err
+        assert said.err.splitlines()[-1] == "camfuse: error: 1 of 2 photographs failed"
+        assert [path.name for path in Path("videos").iterdir()] == ["a.mp4"]
+        assert said.out.startswith("videos/a.mp4: 5 layers")
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ("in --model own:make --model own:make", "--model: expected one model"),
+            ("nothing/* --model own:make", "does not exist"),
+            ("empty --model own:make", "holds no image"),
+            ("in --model own:make --batch 0", "batch: expected at least 1"),
+            ("in --model own:make --out photo.png", "--out: expected a folder"),
+            ("in --model own:make --format avi", "out must end in"),
+        ],
+    )
+    def test_bad_input_is_one_line_and_makes_nothing(self, photographs, capsys, options, message):
+        Path("empty").mkdir()
+        before = sorted(Path().rglob("*"))
+        assert main(["animate", *options.split()]) == 2
+        said = capsys.readouterr().err
+        assert message in said
+        assert said.count("\n") == 1
+        assert sorted(Path().rglob("*")) == before
+
+
+class TestStills:
+    def test_a_sheet_is_a_png_or_an_svg(self, folder, capsys):
+        command = ["sheet", "photo.png", "--model", "own:make", "--size", "48"]
+        assert main([*command, "--json"]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert report["layers"] == SHOWN
+        assert report["path"] == "photo-sheet.png"
+        with Image.open("photo-sheet.png") as picture:
+            assert (picture.format, picture.mode) == ("PNG", "RGB")
+        assert main([*command, "--out", "x.svg", "--keyframes", "2"]) == 0
+        assert Path("x.svg").read_text().count("<image") == 3
+
+    def test_a_still_is_a_picture_or_the_raw_map(self, folder, capsys):
+        command = ["still", "photo.png", "--model", "own:make", "--layer", "3"]
+        assert main(command) == 0
+        with Image.open("photo-3.png") as picture:
+            assert picture.size == (60, 40)
+        assert main([*command, "--out", "x.npy", "--method", "layercam"]) == 0
+        assert main(["animate", "photo.png", "--model", "own:make", "--size", "64", "--method",
+                     "layercam", "--save-maps", "x.safetensors"]) == 0  # fmt: skip
+        raw = np.load("x.npy")
+        assert raw.dtype == np.float32
+        assert np.array_equal(raw, load_stack("x.safetensors")["3"][0].numpy())
+
+    def test_the_global_range_of_a_still_is_that_of_all_layers(self, folder):
+        command = ["still", "photo.png", "--model", "own:make", "--layer"]
+        for layer in SHOWN:
+            for way in ("layer", "global"):
+                assert (
+                    main([*command, layer, "--normalize", way, "--out", f"{way}{layer}.png"]) == 0
+                )
+        same = [
+            Path(f"layer{layer}.png").read_bytes() == Path(f"global{layer}.png").read_bytes()
+            for layer in SHOWN
+        ]
+        assert 1 <= same.count(True) < len(SHOWN), "only the highest map fills the global range"
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ("sheet photo.png --model own:make --out x.jpg", "out must end in .png or .svg"),
+            ("sheet photo.png --model own:make --columns 0", "columns: expected at least 1"),
+            ("sheet photo.png --model own:make --normalize both", "panels: expected some of"),
+            ("still photo.png --model own:make --layer absent", "no layer of the model matches"),
+            ("still photo.png --model own:make --layer 7", "no spatial extent"),
+            ("still photo.png --model own:make --layer 0 --out x.gif", "must end in .png or .npy"),
+        ],
+    )
+    def test_bad_input_is_one_line_and_makes_nothing(self, folder, capsys, options, message):
+        before = sorted(folder.iterdir())
+        assert main(options.split()) == 2
+        said = capsys.readouterr().err
+        assert message in said
+        assert said.count("\n") == 1
+        assert [one for one in sorted(folder.iterdir()) if one.name != "__pycache__"] == before
+
+
+class TestRender:
+    def test_saved_maps_make_the_same_video_without_the_model(self, folder, capsys):
+        assert animate("--save-maps", "x.safetensors", "--out", "first.mkv") == 0
+        (folder / "own.py").unlink()
+        options = ["--size", "64", "--out", "again.mkv", "--json"]
+        capsys.readouterr()
+        assert main(["render", "x.safetensors", "photo.png", *options]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert report["frames"] == len(SHOWN)
+        assert [title.split(" · ")[1] for title in report["titles"]] == SHOWN
+        assert decoded(folder / "first.mkv") == decoded(folder / "again.mkv")
+
+    def test_a_saved_method_and_target_may_be_chosen(self, folder, capsys):
+        several = ["--method", "gradcam", "--method", "layercam", "--target", "0", "--target", "1"]
+        assert animate(*several, "--save-maps", "x.safetensors") == 0
+        command = ["render", "x.safetensors", "photo.png", "--size", "64", "--json"]
+        widths = []
+        for choice in ([], ["--method", "layercam"], ["--method", "layercam", "--target", "1"]):
+            capsys.readouterr()
+            assert main([*command, *choice]) == 0
+            widths.append(json.loads(capsys.readouterr().out)["width"])
+        assert widths[0] > widths[1] == widths[2]
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ("photo.png photo.png", "not a sound CamStack file"),
+            ("x.safetensors photo.png --method layercam", "method: expected one of gradcam"),
+            ("x.safetensors photo.png --target 1", "target: expected 0..0, got 1"),
+            ("x.safetensors photo.png --sample 1", "sample"),
+            ("x.safetensors photo.png --curve ybroad", "curve: expected one of evidence"),
+            ("x.safetensors photo.png --keyframes 0", "keyframes: expected at least 1"),
+        ],
+    )
+    def test_bad_input_is_one_line(self, folder, capsys, options, message):
+        assert animate("--save-maps", "x.safetensors", "--out", "x.mp4") == 0
+        capsys.readouterr()
+        assert main(["render", *options.split(), "--out", "again.mp4"]) == 2
+        said = capsys.readouterr().err
+        assert message in said
+        assert said.count("\n") == 1
+        assert not Path("again.mp4").exists()
+
+
+def decoded(path: Path) -> bytes:
+    command = [find_ffmpeg(), "-v", "error", "-i", path, "-f", "rawvideo", "-"]
+    return subprocess.run(command, check=True, capture_output=True).stdout
+
+
+def test_shells_complete_commands_options_and_values():
+    def offered(typed: str) -> str:
+        variables = {"_CAMFUSE_COMPLETE": "complete_bash", "COMP_WORDS": typed}
+        variables["COMP_CWORD"] = str(len(typed.split(" ")) - 1)
+        program = "import sys; from camfuse.cli import main; sys.exit(main())"
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout
+
+    assert "animate" in offered("camfuse an").split()
+    assert "--keyframes" in offered("camfuse animate --key").split()
+    assert offered("camfuse animate --method grad").split() == ["gradcam", "gradcam++"]
+    assert "turbo" in offered("camfuse sheet --colormap t").split()
+
+
+def test_the_words_that_shells_offer_are_those_there_are():
+    assert set(options._METHODS) <= set(METHODS)
+    assert tuple(options._COLORMAPS) == COLORMAPS
+
+
+@pytest.mark.parametrize(
+    "command",
+    [[], ["animate"], ["sheet"], ["still"], ["render"], ["layers"], ["info"], ["demo"]],
+)
 def test_help_is_printed(command, capsys):
     assert main([*command, "--help"]) == 0
     assert "Usage: camfuse" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import struct
 from pathlib import Path
@@ -65,6 +66,24 @@ def test_selection_keeps_the_global_range(stack: camfuse.CamStack) -> None:
     assert torch.equal(chosen.targets, stack.targets[:1, 2:])
     with pytest.raises(ValueError, match="method: expected one of gradcam, layercam, randomcam"):
         stack.select(method="cam")
+    with pytest.raises(ValueError, match=r"target: expected 0\.\.1, got 2"):
+        stack.select(target=2)
+    with pytest.raises(ValueError, match=r"sample: expected 0\.\.2, got -4"):
+        stack.select(sample=-4)
+    assert torch.equal(stack.select(sample=-1).flat, stack.select(sample=2).flat)
+
+
+def test_names_of_targets_are_chosen_and_kept_with_them(
+    stack: camfuse.CamStack, tmp_path: Path
+) -> None:
+    assert stack.target_name(1, 2) is None
+    named = dataclasses.replace(stack, target_names=(("a", "b", "c"), ("d", "", "f")))
+    assert named.target_name(1, 2) == "f"
+    assert named.target_name(1, 1) is None
+    assert named.select(target=1).target_names == (("d", "", "f"),)
+    assert named.select(sample=2).target_names == (("c",), ("f",))
+    camfuse.save_stack(named, tmp_path / "x.safetensors")
+    assert camfuse.load_stack(tmp_path / "x.safetensors").target_names == named.target_names
 
 
 @pytest.mark.parametrize("mode", ["layer", "global"])

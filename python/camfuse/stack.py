@@ -209,35 +209,40 @@ class CamStack:
         """
         if method is not None and method not in self.methods:
             raise ValueError(f"method: expected one of {', '.join(self.methods)}, got {method!r}")
+        _, targets, samples = self.axes
+        r = slice(None) if method is None else _only(self.methods.index(method))
+        t = slice(None) if target is None else _only(_checked("target", target, targets))
+        b = slice(None) if sample is None else _only(_checked("sample", sample, samples))
         kept = range(len(self)) if layers is None else [self.position(name) for name in layers]
-        r = slice(None) if method is None else [self.methods.index(method)]
-        t = slice(None) if target is None else [range(self.axes[1])[target]]
-        b = slice(None) if sample is None else [range(self.axes[2])[sample]]
-        # Indexing axis by axis: several lists in one subscript would be paired up.
-        flat, offsets = pack([self.maps(i)[r][:, t][:, :, b] for i in kept])
+        flat, offsets = pack([self.maps(i)[r, t, b] for i in kept])
         rows = torch.tensor(list(kept), dtype=torch.long, device=self.ranges.device)
         return dataclasses.replace(
             self,
             layers=tuple(self.layers[i] for i in kept),
             flat=flat.to(self.flat),
             offsets=offsets,
-            ranges=self.ranges[rows][:, r][:, :, t][:, :, :, b],
-            global_ranges=self.global_ranges[r][:, t][:, :, b],
-            methods=self.methods if method is None else (method,),
-            targets=self.targets[t][:, b],
-            scores=self.scores[t][:, b],
-            probabilities=self.probabilities[t][:, b],
+            ranges=self.ranges[rows][:, r, t, b],
+            global_ranges=self.global_ranges[r, t, b],
+            methods=self.methods[r],
+            targets=self.targets[t, b],
+            scores=self.scores[t, b],
+            probabilities=self.probabilities[t, b],
             series={
-                name: values[rows.to(values.device)][:, r][:, :, t][:, :, :, b]
+                name: values[rows.to(values.device)][:, r, t, b]
                 for name, values in self.series.items()
             },
-            target_names=tuple(
-                tuple(names) if sample is None else (names[sample],)
-                for names in (self.target_names if target is None else [self.target_names[target]])
-            )
-            if self.target_names
-            else (),
+            target_names=tuple(names[b] for names in self.target_names[t]),
         )
+
+
+def _checked(name: str, index: int, count: int) -> int:
+    if not -count <= index < count:
+        raise ValueError(f"{name}: expected 0..{count - 1}, got {index}")
+    return index % count
+
+
+def _only(index: int) -> slice:
+    return slice(index, index + 1)
 
 
 def pack(maps: Sequence[Tensor]) -> tuple[Tensor, tuple[int, ...]]:

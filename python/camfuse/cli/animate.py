@@ -135,7 +135,8 @@ def animate(
     else:
         print("\n".join(map(summary, report.get("videos", [report]))))
     if report.get("failed"):
-        raise RuntimeError(f"{len(report['failed'])} of the photographs failed")
+        count = len(report["failed"]) + len(report["videos"])
+        raise RuntimeError(f"{len(report['failed'])} of {count} photographs failed")
 
 
 def _animate_several(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 MAX_FPS = 1000
 
-_BUILT_IN_METHODS = (
+_METHODS = (
     "gradcam", "gradcam++", "xgradcam", "hirescam", "elementwise", "layercam", "randomcam",
 )  # fmt: skip
 _COLORMAPS = ("turbo", "jet", "viridis", "magma")
@@ -63,7 +63,7 @@ WeightsOfEach = Annotated[
 ]
 Method = Annotated[
     str,
-    typer.Option(metavar="NAME", help=_METHOD_HELP, autocompletion=_completes(_BUILT_IN_METHODS)),
+    typer.Option(metavar="NAME", help=_METHOD_HELP, autocompletion=_completes(_METHODS)),
 ]
 Methods = Annotated[
     list[str] | None,
@@ -71,7 +71,7 @@ Methods = Annotated[
         "--method",
         metavar="NAME",
         help=_METHOD_HELP + " gradcam by default; several are shown side by side, from one pass.",
-        autocompletion=_completes(_BUILT_IN_METHODS),
+        autocompletion=_completes(_METHODS),
     ),
 ]
 Target = Annotated[str | None, typer.Option(metavar="CLASS", help=_TARGET_HELP)]
