@@ -141,7 +141,7 @@ def test_wrong_options_leave_nothing(
         ({"method": "cam"}, ValueError, "method: expected one of"),
         ({"method": ["gradcam"]}, TypeError, "method: expected str, got list"),
         ({"colormap": "beige"}, ValueError, "beige"),
-        ({"colormap": 5}, TypeError, "colormap: expected str, got int"),
+        ({"colormap": 5}, TypeError, "colormap: expected str or Tensor or ndarray, got int"),
         ({"fps": 0}, ValueError, "fps must"),
         ({"fps": -1}, ValueError, "fps must"),
         ({"fps": "fast"}, ValueError, "fps must"),

@@ -50,3 +50,19 @@ def test_unknown_names_are_an_error_that_lists_the_known(installed, monkeypatch)
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"colormap: .*turbo, jet, viridis, magma.*'rainbowish'"):
         color_table("rainbowish")
+
+
+def test_a_table_of_ones_own_is_taken_as_it_is():
+    table = torch.arange(768).view(256, 3).to(torch.uint8)
+    for given in (table, table.numpy()):
+        taken = color_table(given)
+        assert torch.equal(taken, table)
+        assert taken.data_ptr() != table.data_ptr(), "the caller may change theirs"
+
+
+@pytest.mark.parametrize(
+    "table", [torch.zeros(255, 3, dtype=torch.uint8), torch.zeros(256, 3), torch.zeros(256, 4)]
+)
+def test_a_table_of_another_shape_or_type_is_an_error(table):
+    with pytest.raises(ValueError, match=r"colormap: expected \[256, 3\] of uint8, got \["):
+        color_table(table)

@@ -15,6 +15,7 @@ from torch import nn
 from camfuse.checks import expect
 from camfuse.class_names import NamedTarget
 from camfuse.collect import OnNonfinite
+from camfuse.colormaps import Colormap
 from camfuse.formats import Codec, Effort
 from camfuse.images import ImageSource, Preprocessing, read_image
 from camfuse.layers import LayerSelection
@@ -44,7 +45,7 @@ def animate(
     target: NamedTarget = None,
     normalize: Normalize = "both",
     size: int = 448,
-    colormap: str = "turbo",
+    colormap: Colormap = "turbo",
     fps: float | Fraction = 5,
     curve: str | None = None,
     keyframes: int | None = None,
@@ -78,7 +79,7 @@ def animate(
             and lower case alike; several in :class:`camfuse.Each`.
         normalize: Panels: each map by its own range, by the range over all layers, or both.
         size: Longer side of a panel in pixels.
-        colormap: Name of the colour map.
+        colormap: The colour map; see :func:`camfuse.render`.
         fps: Frames (layers) per second.
         curve: A score per layer to draw below the panels; see :func:`camfuse.render`.
         keyframes: Show only this many layers: those whose maps differ most from each other.

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+from typing import Any, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from camfuse.checks import expect
+
+Colormap: TypeAlias = str | Tensor | npt.NDArray[Any]
+"""A name, or a table of one's own."""
 
 # Every fifth of the 256 colours; the others are interpolated, within 1 level of the originals.
 # Turbo: A. Mikhailov 2019 (Google). Viridis and magma: S. van der Walt and N. Smith 2015, CC0.
@@ -34,24 +42,39 @@ COLORMAPS: tuple[str, ...] = ("turbo", "jet", "viridis", "magma")
 """Names that need no other package."""
 
 
-def color_table(name: str) -> Tensor:
+def color_table(colormap: Colormap) -> Tensor:
     """The colour table of a colour map.
 
     Args:
-        name: One of ``turbo``, ``jet``, ``viridis`` and ``magma``, or, where matplotlib is
-            installed, any of its colour maps.
+        colormap: One of ``turbo``, ``jet``, ``viridis`` and ``magma``; where matplotlib is
+            installed, the name of any of its colour maps; or a table of your own, ``[256, 3]``,
+            uint8 RGB.
 
     Returns:
         ``[256, 3]``, uint8 RGB, from the lowest value to the highest.
 
     Raises:
-        ValueError: If there is no such colour map.
+        TypeError: If it is neither a name nor a table.
+        ValueError: If there is no colour map of this name, or the table is of another shape.
     """
+    if isinstance(colormap, Tensor | np.ndarray):
+        return _own_table(colormap)
+    expect("colormap", colormap, str, Tensor, np.ndarray)
+    name = colormap
     if name in _KEY_COLOURS:
         return _interpolated(_KEY_COLOURS[name])
     if name == "jet":
         return _jet()
     return _from_matplotlib(name)
+
+
+def _own_table(table: Tensor | npt.NDArray[Any]) -> Tensor:
+    colours = torch.as_tensor(table).detach().cpu()
+    if colours.shape != (256, 3) or colours.dtype != torch.uint8:
+        raise ValueError(
+            f"colormap: expected [256, 3] of uint8, got {list(colours.shape)} of {colours.dtype}"
+        )
+    return colours.clone()
 
 
 def _interpolated(key_colours: str) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from camfuse import ops
 from camfuse.canvas import Canvas, FrameText
-from camfuse.colormaps import color_table
+from camfuse.colormaps import Colormap, color_table
 from camfuse.ops import PanelKind, PixelFormat
 from camfuse.stack import CamStack
 from camfuse.views import View, choose_views, curves_of, labels_of, title_of
@@ -113,7 +113,7 @@ def render(
     *,
     panels: Sequence[PanelKind] = ("source", "layer", "global"),
     size: int = 448,
-    colormap: str = "turbo",
+    colormap: Colormap = "turbo",
     blend: float = 0.5,
     pixel_format: PixelFormat = "rgb24",
     sample: int = 0,
@@ -137,7 +137,7 @@ def render(
         panels: What to show: ``"source"`` (the photograph), ``"layer"`` (the map in its layer's own
             range) and ``"global"`` (in the range over all layers).
         size: Longer side of a panel in pixels, 16 to 8192.
-        colormap: Name of a colour map, see :func:`camfuse.colormaps.color_table`.
+        colormap: A colour map, see :func:`camfuse.colormaps.color_table`.
         blend: Weight of the colour map over the photograph, in [0, 1].
         pixel_format: ``"rgb24"``, or ``"i420"`` or ``"nv12"`` for video encoders.
         sample: Which image of the batch.

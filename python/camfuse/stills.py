@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from camfuse import text
+from camfuse.colormaps import Colormap
 from camfuse.render import Frames, render
 from camfuse.stack import CamStack
 from camfuse.views import choose_views, title_of
@@ -27,7 +28,7 @@ def still(
     *,
     normalize: Literal["layer", "global"] = "layer",
     size: int | None = None,
-    colormap: str = "turbo",
+    colormap: Colormap = "turbo",
     blend: float = 0.5,
     method: str | None = None,
     target: int | None = None,
@@ -41,7 +42,7 @@ def still(
         layer: Name or position.
         normalize: Whether the map's own range is shown, or that over all layers.
         size: Longer side of the picture in pixels; the photograph's by default.
-        colormap: Name of the colour map.
+        colormap: The colour map; see :func:`camfuse.render`.
         blend: Weight of the colour map over the photograph, in [0, 1].
         method: Which method, if the stack holds several.
         target: Which target, by position, if the stack holds several.
@@ -183,7 +184,7 @@ def sheet(
     normalize: Literal["layer", "global"] = "layer",
     size: int = 192,
     columns: int | None = None,
-    colormap: str = "turbo",
+    colormap: Colormap = "turbo",
     method: str | None = None,
     target: int | None = None,
     sample: int = 0,
@@ -198,7 +199,7 @@ def sheet(
         normalize: Whether each map's own range is shown, or that over all layers.
         size: Longer side of each picture in pixels, 16 to 8192.
         columns: Pictures side by side; by default so many that the sheet is about 3 : 2.
-        colormap: Name of the colour map.
+        colormap: The colour map; see :func:`camfuse.render`.
         method: Which method, if the stack holds several.
         target: Which target, by position, if the stack holds several.
         sample: Which image of the batch.

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from camfuse.canvas import Canvas
 from camfuse.checks import expect
-from camfuse.colormaps import color_table
+from camfuse.colormaps import Colormap, color_table
 from camfuse.formats import Codec, Effort
 from camfuse.ops import PanelKind
 from camfuse.stack import CamStack
@@ -21,14 +21,15 @@ from camfuse.video import check_output, exact_fps
 Normalize = Literal["layer", "global", "both"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class VideoStyle:
     """How a video of maps looks, and how it is encoded.
 
     Attributes:
         normalize: Panels: each map by its own range, by the range over all layers, or both.
         size: Longer side of a panel in pixels.
-        colormap: Name of the colour map.
+        colormap: Name of the colour map, or a table ``[256, 3]`` of one's own; see
+            :func:`camfuse.colormaps.color_table`.
         fps: Frames (layers) per second.
         curve: A score per layer to draw below the panels; see :func:`camfuse.render`.
         keyframes: Show only this many layers: those whose maps differ most from each other.
@@ -40,7 +41,7 @@ class VideoStyle:
 
     normalize: Normalize = "both"
     size: int = 448
-    colormap: str = "turbo"
+    colormap: Colormap = "turbo"
     fps: float | Fraction = 5
     curve: str | None = None
     keyframes: int | None = None
@@ -70,7 +71,6 @@ class VideoStyle:
             raise ValueError(
                 f"normalize: expected 'layer', 'global' or 'both', got {self.normalize!r}"
             )
-        expect("colormap", self.colormap, str)
         color_table(self.colormap)
         exact_fps(self.fps)
         for name in ("size", "keyframes", "crf"):
