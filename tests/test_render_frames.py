@@ -68,7 +68,7 @@ def make_scene(
     count=1,
     **options,
 ):
-    """Panels side by side under a strip of text, with a second strip at the bottom.
+    """Panels side by side under a strip of text that reaches two rows into them, and one below.
 
     Each frame shows ``count`` maps, each of them in panels of all ``kinds``.
     """
@@ -81,7 +81,7 @@ def make_scene(
     Hp, Wp = panel
     shown = [(kind, v) for v in range(count) for kind in kinds if kind != "source" or v == 0]
     canvas = (8 + Hp + 4, len(shown) * (Wp + gap) + gap)
-    overlay = random_bytes(len(maps) // count, 8 + 2, canvas[1], 2)
+    overlay = random_bytes(len(maps) // count, 10 + 2, canvas[1], 2)
     overlay[:, :, ::3, 1] = 0  # much of a text layer is empty
     return Scene(
         maps=torch.cat(maps) if maps else torch.empty(0, dtype=dtype),
@@ -94,7 +94,7 @@ def make_scene(
         panels=[(kind, v, 8, gap + i * (Wp + gap)) for i, (kind, v) in enumerate(shown)],
         canvas=canvas,
         overlay=overlay if text else None,
-        strips=((0, 8), (8 + Hp + 2, 2)) if text else (),
+        strips=((0, 10), (8 + Hp + 2, 2)) if text else (),
         **options,
     )
 
@@ -333,7 +333,7 @@ def test_opaque_text_covers_and_clear_text_leaves():
     opaque = torch.full_like(scene.overlay, 255)
     luma = replace(scene, overlay=opaque).native()[0, : scene.canvas[0] * scene.canvas[1]]
     luma = luma.view(scene.canvas)
-    assert (luma[:8] == 235).all()
+    assert (luma[:10] == 235).all()
     assert (luma[-2:] == 235).all()
 
 
@@ -536,9 +536,9 @@ INVALID = [
     ({"blend": 1.5}, "blend: expected 0 to 1, got 1.5"),
     ({"blend": float("nan")}, "blend: expected 0 to 1"),
     ({"overlay": None}, "strips need an overlay"),
-    ({"overlay": NONE.new_zeros(3, 10, 206, 2)}, r"overlay .*got \(3, 10, 206, 2\)"),
-    ({"overlay": NONE.new_zeros(2, 10, 208, 2)}, r"overlay .*got \(2, 10, 208, 2\)"),
-    ({"overlay": torch.zeros(3, 10, 208, 2)}, "overlay must be uint8"),
+    ({"overlay": NONE.new_zeros(3, 12, 206, 2)}, r"overlay .*got \(3, 12, 206, 2\)"),
+    ({"overlay": NONE.new_zeros(2, 12, 208, 2)}, r"overlay .*got \(2, 12, 208, 2\)"),
+    ({"overlay": torch.zeros(3, 12, 208, 2)}, "overlay must be uint8"),
     ({"strips": [(0, 8)]}, r"overlay .*expected \(3, 8, 208, 2\)"),
     ({"strips": [(0, 8), (6, 2)]}, r"strips\[1\] overlaps another at row 6"),
     ({"strips": [(0, 8), (60, 2)]}, r"strips\[1\]: 2 rows at 60"),

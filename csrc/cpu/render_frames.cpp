@@ -116,7 +116,8 @@ Layout checked_layout(const Tensor& source, const Ints& panels, int64_t map_coun
               kind <= static_cast<int64_t>(Panel::kGlobal),
           "panels[", i / 4, "]: expected kind 0 (source), 1 (layer) or 2 (global), got ", kind);
     const bool is_source = kind == static_cast<int64_t>(Panel::kSource);
-    check(!is_source || map == 0, "panels[", i / 4, "]: expected map 0 for a source panel, got ", map);
+    check(!is_source || map == 0, "panels[", i / 4, "]: expected map 0 for a source panel, got ",
+          map);
     check(map >= 0 && map < map_count, "panels[", i / 4, "]: expected map 0 to ", map_count - 1,
           ", got ", map);
     check(top >= 0 && left >= 0 && top <= H - Hp && left <= W - Wp, "panels[", i / 4, "]: ", Hp,
