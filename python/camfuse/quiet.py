@@ -11,8 +11,8 @@ _filters = threading.RLock()
 
 
 @contextmanager
-def quiet(category: type[Warning] = Warning) -> Iterator[None]:
-    """Warnings of a category are not shown inside."""
+def quiet() -> Iterator[None]:
+    """No warning is shown inside."""
     with _filters, warnings.catch_warnings():
-        warnings.simplefilter("ignore", category)
+        warnings.simplefilter("ignore")
         yield
