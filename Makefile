@@ -10,7 +10,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 NATIVE := CMakeLists.txt $(shell find cmake csrc -type f)
 NATIVE_CODE := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: demo test test-all lint format cuda bench clean
+.PHONY: demo test test-all lint format sanitize cuda bench clean
 
 demo: $(VENV)/.built  ## A real animation: EfficientNet-Lite0 looks at a cat
 	$(VENV)/bin/camfuse demo --out demo
@@ -31,6 +31,9 @@ format: $(VENV)/.dev  ## Rewrites files as `make lint` wants them
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/clang-format -i $(NATIVE_CODE)
+
+sanitize: $(VENV)/.dev  ## The native ops and their tests under ASan and UBSan
+	$(PY) tools/sanitize.py
 
 cuda: $(VENV)/.dev  ## Compiles the CUDA code for every architecture; needs a toolkit, no GPU
 	$(VENV)/bin/cmake -S . -B build/cuda -G Ninja -DCAMFUSE_CUDA=on \

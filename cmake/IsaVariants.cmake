@@ -14,7 +14,7 @@ function(add_isa_variants target source)
     set(object "${stem}_${isa}")
     add_library(${object} OBJECT "${source}")
     target_include_directories(${object} PRIVATE csrc)
-    target_link_libraries(${object} PRIVATE camfuse_warnings)
+    target_link_libraries(${object} PRIVATE camfuse_warnings camfuse_sanitize)
     target_compile_definitions(${object} PRIVATE CAMFUSE_ISA=${isa})
     # -fno-trapping-math and -fno-math-errno let comparisons and conversions vectorise; they change
     # no result. Contraction is off, so that main loops and tails round alike.

@@ -19,7 +19,9 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.transforms.functional import InterpolationMode
 
+import camfuse
 from camfuse.images import IMAGENET_MEAN, IMAGENET_STD, ImageError, Preprocessing, read_image
+from small_models import Residual
 
 ORIENTATION = 0x0112  # EXIF tag
 # What the viewer must do to the stored pixels, by the EXIF specification's table.
@@ -50,6 +52,18 @@ def save(path, image, **options):
     return path
 
 
+def png(width, height, lines=b"", depth=8, kind=2):
+    """A PNG of ``width x height`` pixels; without ``lines`` it only promises them."""
+
+    def chunk(name, body):
+        checksum = zlib.crc32(name + body).to_bytes(4)
+        return len(body).to_bytes(4) + name + body + checksum
+
+    head = width.to_bytes(4) + height.to_bytes(4) + bytes([depth, kind, 0, 0, 0])
+    body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
 # Files
 
 
@@ -66,10 +80,13 @@ def test_the_content_decides_the_format(tmp_path, name):
     np.testing.assert_array_equal(pixels(path), rgb())
 
 
-def test_a_cmyk_jpeg_keeps_its_colours(tmp_path):
+@pytest.mark.parametrize("ending", ["jpg", "tiff"])
+def test_cmyk_keeps_its_colours(tmp_path, ending):
     red = Image.new("RGB", (16, 16), (200, 30, 40))
-    path = save(tmp_path / "cmyk.jpg", red.convert("CMYK"), quality=95)
+    path = save(tmp_path / f"cmyk.{ending}", red.convert("CMYK"), quality=95)
     assert Image.open(path).mode == "CMYK"
+    # Adobe, whose marker this is, stores inverted values in JPEG.
+    assert (b"\xff\xee\0\x0eAdobe" in path.read_bytes()) == (ending == "jpg")
     np.testing.assert_allclose(pixels(path).reshape(-1, 3), [[200, 30, 40]] * 256, atol=3)
 
 
@@ -122,6 +139,18 @@ def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path, ending):
     values = np.array([[0, 128, 129, 257, 32768, 65535]], np.uint16)
     path = save(tmp_path / f"deep.{ending}", values)
     np.testing.assert_array_equal(pixels(path)[0, :, 0], [0, 0, 1, 1, 128, 255])
+
+
+@pytest.mark.parametrize(("kind", "channels"), [(2, 3), (4, 2), (6, 4)], ids=["RGB", "LA", "RGBA"])
+def test_sixteen_bit_colour_and_transparency_lose_their_lower_bits(tmp_path, kind, channels):
+    values = np.random.default_rng(0).integers(0, 65536, (5, 7, channels), dtype=np.uint16)
+    if channels in (2, 4):
+        values[..., -1] = 65535  # opaque
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in values)
+    path = tmp_path / "deep.png"
+    path.write_bytes(png(7, 5, lines, depth=16, kind=kind))
+    expected = values[..., [0, 0, 0] if channels == 2 else [0, 1, 2]] / 257
+    np.testing.assert_allclose(pixels(path), expected, atol=1)
 
 
 def test_float_files_hold_0_to_1(tmp_path):
@@ -290,6 +319,28 @@ def test_truncated_files(tmp_path, ending):
         read_image(image)
 
 
+@pytest.mark.parametrize("ending", ["png", "jpg", "gif", "webp", "tiff", "bmp", "ppm"])
+def test_files_cut_anywhere_are_refused_or_whole_and_nothing_is_warned_of(tmp_path, ending):
+    path = save(tmp_path / f"image.{ending}", rgb(64, 64))
+    content, expected = path.read_bytes(), pixels(path)
+    lengths = {
+        *range(0, len(content), len(content) // 100),
+        *range(len(content) - 30, len(content)),
+    }
+    refused = 0
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        for length in sorted(lengths):
+            path.write_bytes(content[:length])
+            try:
+                np.testing.assert_array_equal(pixels(path), expected)
+            except ImageError as error:
+                assert str(error).startswith(f"image '{path}' ")  # noqa: PT017
+                refused += 1
+    assert refused >= 100
+    assert [str(one.message) for one in seen] == []
+
+
 @settings(max_examples=200, deadline=None)
 @given(data=st.data(), ending=st.sampled_from(["png", "jpg", "gif", "webp", "tiff", "bmp"]))
 @pytest.mark.filterwarnings("ignore")
@@ -308,17 +359,6 @@ def test_damaged_files_are_read_or_refused_but_never_crash(tmp_path_factory, dat
         assert image.mode == "RGB"
 
 
-def png_header(width, height):
-    """A PNG that promises ``width x height`` pixels and holds none."""
-
-    def chunk(kind, body):
-        checksum = zlib.crc32(kind + body).to_bytes(4)
-        return len(body).to_bytes(4) + kind + body + checksum
-
-    head = width.to_bytes(4) + height.to_bytes(4) + bytes([8, 2, 0, 0, 0])
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b""))
-
-
 @pytest.mark.parametrize(
     ("side", "message"),
     [
@@ -329,7 +369,7 @@ def png_header(width, height):
 )
 def test_large_images_are_refused_by_their_header_without_a_warning(tmp_path, side, message):
     path = tmp_path / "bomb.png"
-    path.write_bytes(png_header(10_000, side))
+    path.write_bytes(png(10_000, side))
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         with pytest.raises(ImageError, match=rf"^image '.*bomb\.png' .*{message}"):
@@ -450,3 +490,22 @@ def test_wrong_preprocessing_is_refused(options, message):
 def test_preprocessing_takes_rgb_only():
     with pytest.raises(ValueError, match=r"image must be RGB \(see read_image\), got mode L"):
         Preprocessing((8, 8))(Image.new("L", (8, 8)))
+
+
+# All the way
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (3, 7), (31, 33)])
+def test_any_size_becomes_a_video(tmp_path, ffprobe, size):
+    height, width = size
+    path = save(tmp_path / "image.png", rgb(*size))
+    assert read_image(path).size == (width, height)
+    torch.manual_seed(0)
+    result = camfuse.animate(Residual().eval(), path, tmp_path / "video.mp4")
+    stream = ffprobe(tmp_path / "video.mp4")
+    assert int(stream["nb_read_frames"]) == len(result.stack.shown())
+    # Three panels of the photograph's aspect, 448 on their longer and at least 2 on their shorter
+    # side, with 8 between and around them.
+    panel_height, panel_width = (max(2 * round(224 * n / max(size)), 2) for n in size)
+    assert stream["width"] == 3 * panel_width + 4 * 8
+    assert stream["height"] > panel_height + 8

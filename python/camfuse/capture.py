@@ -11,7 +11,7 @@ import contextlib
 import threading
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ from camfuse.preserve import (
     borrowed_buffers,
     eager,
     frozen,
+    one_at_a_time,
     plain_attention,
     random_state,
     release_spare_memory,
@@ -50,6 +51,8 @@ def capture(
 ) -> Capture:
     """Runs one forward and one backward pass per target and visits every selected layer.
 
+    Threads may capture at the same time, also the same model: they take turns.
+
     Args:
         model: Any module; wrappers for several devices are looked through, compiled models run
             eagerly.
@@ -71,13 +74,13 @@ def capture(
     model = unwrap(model)
     _check_model(model, allow_training)
     selection = select_layers(model, layers)
-    memory = _memory_of(model)
-    with memory.lock:
+    with one_at_a_time:
+        known = _overwritten.setdefault(model, {})
         # What a model overwrites is learned by running into it: each retry knows more.
         copy_all = keep_saved = False
         for _ in range(3):
             one_pass = _Pass(
-                model, inputs, visit, selection, target, reshape, memory, create_graph, copy_all
+                model, inputs, visit, selection, target, reshape, known, create_graph, copy_all
             )
             try:
                 found = one_pass.run(keep_saved=keep_saved)
@@ -100,19 +103,8 @@ class _OverwrittenError(Exception):
     """An activation was overwritten that had not been before."""
 
 
-@dataclass
-class _Memory:
-    """What earlier passes taught about a model, by layer name.
-
-    Attributes:
-        overwritten: Whether a later module overwrites this output.
-    """
-
-    lock: threading.RLock = field(default_factory=threading.RLock)
-    overwritten: dict[str, bool] = field(default_factory=dict)
-
-
-_memories: weakref.WeakKeyDictionary[nn.Module, _Memory] = weakref.WeakKeyDictionary()
+# What earlier passes taught about a model: whether a later module overwrites a layer's output.
+_overwritten: weakref.WeakKeyDictionary[nn.Module, dict[str, bool]] = weakref.WeakKeyDictionary()
 
 
 class _Running(threading.local):
@@ -123,10 +115,6 @@ class _Running(threading.local):
 
 
 _running = _Running()
-
-
-def _memory_of(model: nn.Module) -> _Memory:
-    return _memories.setdefault(model, _Memory())
 
 
 class _Pass:
@@ -140,12 +128,12 @@ class _Pass:
         selection: Selection,
         target: Target,
         reshape: Reshape | None,
-        memory: _Memory,
+        overwritten: dict[str, bool],
         create_graph: bool,
         copy_all: bool,
     ) -> None:
         self.model, self.visit, self.selection, self.target = model, visit, selection, target
-        self.reshape, self.memory, self.create_graph = reshape, memory, create_graph
+        self.reshape, self.overwritten, self.create_graph = reshape, overwritten, create_graph
         self.copy_all = copy_all
         self.modules = tuple(model.modules())
         self.args, self.kwargs = call_arguments(model, inputs, create_graph=create_graph)
@@ -315,7 +303,7 @@ class _Pass:
         record.watched = output.detach()
         record.version = output._version
         record.learned = not rooted  # nobody else can overwrite a root
-        known = self.memory.overwritten.get(record.name)
+        known = self.overwritten.get(record.name)
         self.learning |= record.learned and known is None
         copied = self.copy_all or (record.learned if known is None else known)
         record.activation = record.watched.clone() if copied else record.watched
@@ -353,7 +341,7 @@ class _Pass:
             overwritten = record.watched._version != record.version
             surprise |= overwritten and record.activation is record.watched
             if record.learned:
-                self.memory.overwritten[record.name] = overwritten
+                self.overwritten[record.name] = overwritten
             record.watched = None
         if surprise:
             raise _OverwrittenError

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import threading
-import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +16,8 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from camfuse.quiet import quiet
+
 ImageSource: TypeAlias = str | os.PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor
 Interpolation: TypeAlias = Literal["bilinear", "bicubic", "lanczos", "nearest"]
 
@@ -26,8 +26,6 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _CHANNELS = (1, 3, 4)
 _SIXTEEN_BIT_MAX = 65535
-# `warnings.catch_warnings` changes the process's filters: one thread at a time.
-_warning_filters = threading.Lock()
 
 
 class ImageError(ValueError):
@@ -124,9 +122,8 @@ def _read_file(path: Path, max_pixels: int) -> Image.Image:
         if not path.is_file():  # opening a pipe could wait for ever
             raise ImageError(f"image {name} {'is no file' if path.exists() else 'does not exist'}")
     with _reading(name), path.open("rb") as file:
-        with _warning_filters, warnings.catch_warnings():
-            # Pillow's limit for this warning is not ours, and it would be a line beside our error.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        # Of images that are large by its measure, or cut off: a line beside our error at best.
+        with quiet():
             image = Image.open(file)
         with image:
             if image.format == "EPS":

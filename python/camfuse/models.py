@@ -17,7 +17,6 @@ import dataclasses
 import difflib
 import importlib
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +28,8 @@ import torch
 from torch import nn
 
 from camfuse.images import Preprocessing
+from camfuse.preserve import one_at_a_time
+from camfuse.quiet import quiet
 from camfuse.weights import load_weights, prompt_downloads, weights_file
 
 IMAGENET = Preprocessing(size=(224, 224))
@@ -157,7 +158,7 @@ def _load_builtin(spec: str, builtin: _Builtin, weights: str | Path | None) -> L
         description = builtin.weights
     else:
         # Seeds the generator of the CPU alone: that of a GPU would not be restored.
-        with torch.random.fork_rng(devices=[]):
+        with one_at_a_time, torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
             module = builtin.untrained()
         description = "random" if str(weights) == "random" else str(weights)
@@ -340,8 +341,7 @@ def _pretrained_errors(spec: str) -> Iterator[None]:
 
 def _library(name: str) -> ModuleType:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # timm and torchvision warn of each other on import
+        with quiet():  # timm and torchvision warn of each other on import
             return importlib.import_module(name)
     except ImportError as error:
         raise ModelLoadError(

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import threading
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+
+# What the context managers below change belongs to the whole process (attention's path, random
+# generators, the compiler's stance) or to modules that several models may share. Two threads that
+# each put back what they found would put back what the other had changed.
+one_at_a_time = threading.RLock()
 
 
 def state_tensors(modules: Sequence[nn.Module]) -> list[Tensor]:
