@@ -1,8 +1,8 @@
 """The native op ``render_frames`` against its reference and against conversions not written here.
 
-Two kinds of data keep comparisons sharp. In f64 a map value never falls within rounding of the
-middle between two colours, so any colour table will do. In f32 it may: there the table is a grey
-ramp, whose neighbours differ by one level.
+Two kinds of data keep comparisons sharp. In f64 a map value hardly ever falls within rounding of
+the middle between two colours, so any colour table will do. In f32 it may: there the table is a
+grey ramp, whose neighbours differ by one level.
 """
 
 import os
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -110,6 +110,18 @@ def as_nv12(frames, canvas):
     """Frames of i420 with their chroma laid out as in nv12."""
     luma, chroma = frames.split([canvas[0] * canvas[1], canvas[0] * canvas[1] // 2], 1)
     return torch.cat([luma, chroma.unflatten(1, (2, -1)).transpose(1, 2).flatten(1)], 1)
+
+
+def has_tie(scene):
+    """Whether a pixel lies in the middle between two colours, as half of a map's maximum does."""
+    count, panel = len(scene.global_ranges), scene.source.shape[:2]
+    for i, (offset, (h, w)) in enumerate(zip(scene.offsets, scene.sizes, strict=True)):
+        map_ = scene.maps[offset : offset + h * w].view(h, w)
+        for limits in (scene.ranges[i // count, i % count], scene.global_ranges[i % count]):
+            levels = reference.map_levels(map_, limits, panel, relu=scene.relu)
+            if ((levels.frac() - 0.5).abs() < 1e-9).any():
+                return True
+    return False
 
 
 FORMATS = ["rgb24", "i420", "nv12"]
@@ -245,6 +257,7 @@ def test_any_shape(sizes, half_panel, count, **options):
     panel = (2 * half_panel[0], 2 * half_panel[1])
     whole_frames = tuple(sizes[: len(sizes) // count * count])
     scene = make_scene(whole_frames, panel, count=count, **options)
+    assume(not has_tie(scene))
     assert_within(scene.native(), scene.expected(), 1)
 
 
