@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -43,6 +44,16 @@ def processes(folder):
         if os.fsencode(folder) + b"/.camfuse-" in command:
             found.append((int(entry.parent.name), command))
     return found
+
+
+def open_files(folder):
+    """The unfinished videos in ``folder`` that a process has open."""
+    found = []
+    for process, _ in processes(folder):
+        for link in Path(f"/proc/{process}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found.append(link.readlink())
+    return [path for path in found if path.parent == folder]
 
 
 def assert_nothing_left(folder):

@@ -113,6 +113,7 @@ def _run(command: Sequence[str], data: bytes = b"") -> tuple[int, str, str]:
         except BaseException as error:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+            process.wait()  # after an interrupt, `with` would not
             if isinstance(error, subprocess.TimeoutExpired):
                 message = f"{command[0]!r} did not answer within {_SECONDS} s"
                 raise VideoError(message) from error

@@ -25,7 +25,8 @@ PixelFormat: TypeAlias = Literal["i420", "nv12", "rgb24"]
 Effort: TypeAlias = Literal["fast", "small"]
 Options: TypeAlias = Mapping[str, Any]
 
-MIN_SIDE = 16  # FFV1 in ffmpeg 5 silently spoils frames of a few pixels
+_CRF = 20
+_MIN_SIDE = 16  # FFV1 in ffmpeg 5 silently spoils frames of a few pixels
 
 BT709 = {
     "color_range": "tv",
@@ -51,7 +52,7 @@ class EncoderSpec:
     fast: Options = field(default_factory=dict)
     small: Options = field(default_factory=dict)
     quality: Callable[[int], Options] = lambda crf: {"crf": crf}
-    min_side: int = MIN_SIDE
+    min_side: int = _MIN_SIDE
     max_width: int = 65535
     max_height: int = 65535
     min_fps: Fraction = Fraction(0)
@@ -79,7 +80,7 @@ class Codec:
 
     stores: Literal["yuv", "rgb", "both"]  # frames of the other kind are converted
     encoders: tuple[EncoderSpec, ...]
-    crf: tuple[int, int, int] | None = None  # best, default, worst
+    crf: tuple[int, int] | None = None  # best, worst
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ CODECS: Mapping[str, Codec] = {
                 takes_nv12=True,
             ),
         ),
-        crf=(1, 20, 51),  # 0 would be lossless, and no longer High
+        crf=(1, 51),  # 0 would be lossless, and no longer High
     ),
     "vp9": Codec(
         "yuv",
@@ -135,7 +136,7 @@ CODECS: Mapping[str, Codec] = {
                 max_height=16384,
             ),
         ),
-        crf=(0, 24, 63),
+        crf=(0, 63),
     ),
     "av1": Codec(
         "yuv",
@@ -164,7 +165,7 @@ CODECS: Mapping[str, Codec] = {
                 lambda crf: {"qp": 4 * crf},  # of 255
             ),
         ),
-        crf=(0, 24, 63),
+        crf=(0, 63),
     ),
     "ffv1": Codec(
         "both",
@@ -320,9 +321,9 @@ def _checked_crf(codec: str, crf: int | None) -> int | None:
         if crf is not None:
             raise ValueError(f"crf means nothing for {codec}, got {crf!r}")
         return None
-    best, default, worst = limits
+    best, worst = limits
     if crf is None:
-        return default
+        return _CRF
     if not isinstance(crf, int) or not best <= crf <= worst:
         raise ValueError(f"crf must be an integer in [{best}, {worst}] for {codec}, got {crf!r}")
     return crf
@@ -330,8 +331,8 @@ def _checked_crf(codec: str, crf: int | None) -> int | None:
 
 def _check_size(width: int, height: int, *, even: bool) -> None:
     for name, value in (("width", width), ("height", height)):
-        if value < MIN_SIDE:
-            raise ValueError(f"{name} must be at least {MIN_SIDE}, got {value}")
+        if value < _MIN_SIDE:
+            raise ValueError(f"{name} must be at least {_MIN_SIDE}, got {value}")
         if even and value % 2:
             raise ValueError(f"{name} must be even for yuv420p, got {value}")
 
