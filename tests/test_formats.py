@@ -284,6 +284,12 @@ def test_any_title_comes_back(tmp_path, ffmpeg, ending):
     assert chapters_of(tmp_path / f"out{ending}")[0] == TITLES
 
 
+def test_mp4_has_no_second_list_of_chapters_that_could_only_hold_some(tmp_path):
+    with writer(tmp_path / "out.mp4", chapters=["a", "b"]) as out:
+        out.write(noise(2, I420_BYTES))
+    assert b"chpl" not in (tmp_path / "out.mp4").read_bytes()
+
+
 def test_a_title_is_one_line(tmp_path):
     path = tmp_path / "out.mp4"
     with writer(path, chapters=["a\nb", "\r\nc\r", "d\te\0f\x1b", "g\u2028h\x85"]) as out:

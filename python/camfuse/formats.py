@@ -301,8 +301,8 @@ def choose(
     if chapters:
         options |= {"map": "0:v", "map_chapters": 1, "map_metadata": 1}
         if container.muxer == "mp4":
-            # Exact times, in QuickTime's text track; Nero's list, which ffmpeg would read instead,
-            # ends at 255 chapters and 255 bytes of title.
+            # Exact times, in QuickTime's text track. Nero's list, which some players would rather
+            # read, ends at 255 chapters and 255 bytes of title.
             options |= {"movie_timescale": fps.numerator, "movflags": "+faststart+disable_chpl"}
     if stores == "rgb" and pixel_format != "rgb24":
         options["vf"] = ",".join(filter(None, (_FROM_BT709, options.get("vf"))))
