@@ -1,12 +1,15 @@
-"""Shared by all tests: what the ``cuda`` marker means, and ffprobe as a judge of videos."""
+"""Shared by all tests: what the ``cuda`` marker means; ffprobe as a judge of videos; ffmpegs."""
 
 import json
 import os
 import shutil
 import subprocess
 
+import imageio_ffmpeg
 import pytest
 import torch
+
+from camfuse.video import find_ffmpeg
 
 
 def pytest_runtest_setup(item):
@@ -33,3 +36,30 @@ def ffprobe():
         return json.loads(output)["streams"][0]
 
     return probe
+
+
+@pytest.fixture(params=["system", "imageio-ffmpeg"])
+def ffmpeg(request):
+    """Each of the ffmpegs that camfuse would find."""
+    if request.param == "imageio-ffmpeg":
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    if (found := shutil.which("ffmpeg")) is None:
+        pytest.skip("no ffmpeg on PATH")
+    return found
+
+
+# What a stand-in is asked before its job begins.
+ANSWER = 'case "$*" in *-encoders) exec "$FFMPEG" "$@";; esac'
+
+
+@pytest.fixture
+def script(tmp_path_factory):
+    """A function that makes a shell script stand in for ffmpeg; $FFMPEG is the real one."""
+
+    def make(body):
+        path = tmp_path_factory.mktemp("bin") / "ffmpeg"
+        path.write_text(f"#!/bin/sh\nFFMPEG='{find_ffmpeg()}'\n{ANSWER}\n{body}\n")
+        path.chmod(0o755)
+        return path
+
+    return make

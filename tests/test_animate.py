@@ -151,7 +151,7 @@ def test_wrong_options_leave_nothing(
         ({"classes": "cat"}, TypeError, "classes: expected a sequence of names"),
         ({"classes": 5}, TypeError, "classes: expected Sequence or None, got int"),
         ({"ffmpeg": "/nowhere/ffmpeg"}, ValueError, "ffmpeg must be an executable"),
-        ({"out": "x.gif"}, ValueError, "out must end in"),
+        ({"out": "x.avi"}, ValueError, "out must end in"),
         ({"out": "absent/x.mp4"}, ValueError, "folder of out does not exist"),
         ({"out": "/sys/x.mp4"}, OSError, "out: cannot write to the folder '/sys'"),
         ({"save_maps": "x.npz"}, ValueError, "save_maps must end in .safetensors"),

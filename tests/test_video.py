@@ -1,16 +1,10 @@
-"""The ffmpeg pipe: what went in comes out, and no failure leaves anything behind."""
+"""The ffmpeg pipe: what went in comes out, whole."""
 
 from __future__ import annotations
 
-import gc
 import os
-import shutil
-import signal
 import stat
-import subprocess
 import sys
-import threading
-import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,69 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from camfuse import encoder, video
-from camfuse.video import VideoError, VideoWriter, find_ffmpeg
-
-WIDTH, HEIGHT = 64, 48
-RGB_BYTES, I420_BYTES = WIDTH * HEIGHT * 3, WIDTH * HEIGHT * 3 // 2
-SYSTEM_FFMPEG = shutil.which("ffmpeg")
-
-
-@pytest.fixture(params=["system", "imageio-ffmpeg"])
-def ffmpeg(request):
-    if request.param == "imageio-ffmpeg":
-        return imageio_ffmpeg.get_ffmpeg_exe()
-    if SYSTEM_FFMPEG is None:
-        pytest.skip("no ffmpeg on PATH")
-    return SYSTEM_FFMPEG
-
-
-@pytest.fixture
-def script(tmp_path_factory):
-    """A function that makes a shell script stand in for ffmpeg; $FFMPEG is the real one."""
-
-    def make(body):
-        path = tmp_path_factory.mktemp("bin") / "ffmpeg"
-        path.write_text(f"#!/bin/sh\nFFMPEG='{find_ffmpeg()}'\n{body}\n")
-        path.chmod(0o755)
-        return path
-
-    return make
-
-
-def noise(count, frame_bytes):
-    return np.random.default_rng(0).integers(0, 256, (count, frame_bytes), dtype=np.uint8)
-
-
-def writer(path, **options):
-    arguments = {"width": WIDTH, "height": HEIGHT, "fps": 5, "pixel_format": "i420"} | options
-    return VideoWriter(path, **arguments)
-
-
-def decode(path, pixel_format):
-    command = [find_ffmpeg(), "-v", "error", "-i", f"file:{path}", "-f", "rawvideo"]
-    command += ["-pix_fmt", pixel_format, "-"]
-    raw = subprocess.run(command, capture_output=True, check=True).stdout
-    return np.frombuffer(raw, np.uint8)
-
-
-def processes(folder):
-    """The commands running now that name a file in ``folder``."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = entry.read_bytes()
-        except OSError:  # ended meanwhile
-            continue
-        if os.fsencode(folder) + b"/.camfuse-" in command:
-            found.append((int(entry.parent.name), command))
-    return found
-
-
-def assert_nothing_left(folder):
-    assert list(folder.iterdir()) == []
-    assert processes(folder) == []
-
+from camfuse import video
+from camfuse.video import VideoError, find_ffmpeg
+from videos import HEIGHT, I420_BYTES, RGB_BYTES, WIDTH, assert_nothing_left, decode, noise, writer
 
 # What comes out
 
@@ -301,8 +235,8 @@ def test_wrong_frames_are_refused(tmp_path, frames, message):
         ({"fps": float("nan")}, "fps must be a finite number, got nan"),
         ({"fps": float("inf")}, "fps must be a finite number, got inf"),
         ({"fps": None}, "fps must be a finite number, got None"),
-        ({"pixel_format": "nv21"}, "pixel_format must be 'i420' or 'rgb24', got 'nv21'"),
-        ({"crf": 52}, r"crf must lie in \[1, 51\], got 52"),
+        ({"pixel_format": "nv21"}, "pixel_format must be i420, nv12 or rgb24, got 'nv21'"),
+        ({"fps": Fraction(2**31, 2**31 - 1)}, "fps must be a fraction of numbers up to 2147483647"),
         ({"ffmpeg": "/no/such/ffmpeg"}, "'/no/such/ffmpeg' does not exist"),
     ],
 )
@@ -314,7 +248,7 @@ def test_wrong_options_are_refused(tmp_path, options, message):
 
 @pytest.mark.parametrize("name", ["out.avi", "out", ".mp4", "out.mp4.txt"])
 def test_other_endings_are_refused(tmp_path, name):
-    with pytest.raises(ValueError, match=r"path must end in \.mp4 or \.mkv"):
+    with pytest.raises(ValueError, match=r"path must end in \.mp4, \.webm, \.mkv, \.gif or \.webp"):
         writer(tmp_path / name)
 
 
@@ -354,244 +288,3 @@ def test_an_explicit_ffmpeg_must_be_executable(tmp_path):
     for path in (tmp_path / "ffmpeg", tmp_path):
         with pytest.raises(ValueError, match="is not executable"):
             find_ffmpeg(path)
-
-
-# What goes wrong
-
-
-def test_ffmpeg_killed_midway(tmp_path, ffmpeg):
-    def fill():
-        with writer(tmp_path / "out.mp4", ffmpeg=ffmpeg) as out:
-            while out.frames_written < 100_000:
-                if out.frames_written == 20:
-                    [(pid, _)] = wait_for(lambda: processes(tmp_path))
-                    os.kill(pid, signal.SIGKILL)
-                out.write(noise(1, I420_BYTES))
-
-    with pytest.raises(VideoError, match=r"killed by signal 9 .* while writing '.*out.mp4'"):
-        fill()
-    assert_nothing_left(tmp_path)
-
-
-def test_rejected_options_are_reported_in_ffmpegs_words(tmp_path, ffmpeg):
-    def fill():
-        with writer(tmp_path / "out.mp4", ffmpeg=ffmpeg, preset="sluggish") as out:
-            out.write(noise(1, I420_BYTES))
-
-    with pytest.raises(VideoError, match=r"preset.*sluggish") as error:
-        fill()
-    assert "failed with exit status" in str(error.value)
-    assert "\n" not in str(error.value)
-    assert_nothing_left(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        ('"$FFMPEG" "$@"; echo "late woe" >&2; exit 3', "failed with exit status 3.*: late woe$"),
-        ("exit 0", "stopped reading too early"),
-        ("exec head -c 5000 >/dev/null", "stopped reading too early"),
-        ("kill -TERM $$", "killed by signal 15"),
-        ('trap \'\' XFSZ; ulimit -f 1; exec "$FFMPEG" "$@"', "File too large"),  # as a full disk
-        (
-            'for a; do case "$a" in file:*) rm "${a#file:}";; esac; done; cat >/dev/null',
-            "No such file",
-        ),
-    ],
-)
-def test_a_failing_ffmpeg(tmp_path, script, body, message):
-    def fill():
-        with writer(tmp_path / "out.mp4", ffmpeg=script(body)) as out:
-            for _ in range(100):
-                out.write(noise(1, I420_BYTES))
-
-    with pytest.raises(VideoError, match=message):
-        fill()
-    assert_nothing_left(tmp_path)
-
-
-def test_an_ffmpeg_that_cannot_start(tmp_path):
-    broken = tmp_path / "ffmpeg"
-    broken.write_bytes(b"\x7fELF not really")
-    broken.chmod(0o755)
-    with (
-        pytest.raises(VideoError, match="Exec format error"),
-        writer(tmp_path / "out.mp4", ffmpeg=broken) as out,
-    ):
-        out.write(noise(1, I420_BYTES))
-    assert list(tmp_path.iterdir()) == [broken]
-
-
-def test_a_talkative_ffmpeg_neither_stalls_nor_fills_the_memory(tmp_path, script):
-    talk = script("yes talk | head -c 3000000 >&2; cat >/dev/null; exit 1")
-    out = writer(tmp_path / "out.mp4", ffmpeg=talk)
-    out.write(noise(50, I420_BYTES))
-    with pytest.raises(VideoError, match=r"out.mp4': .*talk$") as error:
-        out.close()
-    assert len(error.value.log) <= 4096
-    assert_nothing_left(tmp_path)
-
-
-def test_a_slow_ffmpeg_gets_every_frame(tmp_path, script):
-    frames = noise(40, I420_BYTES)
-    path = tmp_path / "out.mkv"
-    with writer(path, ffmpeg=script('sleep 0.3; exec "$FFMPEG" "$@"')) as out:
-        for frame in frames:
-            out.write(frame)
-    np.testing.assert_array_equal(decode(path, "yuv420p"), frames.ravel())
-
-
-def test_no_frame_is_an_error(tmp_path):
-    with pytest.raises(VideoError, match=r"no frame was written to '.*out.mp4'"):
-        writer(tmp_path / "out.mp4").close()
-    assert_nothing_left(tmp_path)
-
-
-def test_an_exception_of_the_caller_passes_and_leaves_nothing(tmp_path, script):
-    """Even if ffmpeg is a wrapper script, whose own child must die too."""
-
-    def fill():
-        with writer(tmp_path / "out.mp4", ffmpeg=script('"$FFMPEG" "$@"; true')) as out:
-            out.write(noise(3, I420_BYTES))
-            wait_for(lambda: len(processes(tmp_path)) == 2)
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        fill()
-    wait_for(lambda: not processes(tmp_path))  # a grandchild is reaped by init, not by us
-    assert_nothing_left(tmp_path)
-
-
-def test_a_forgotten_writer_leaves_nothing(tmp_path):
-    out = writer(tmp_path / "out.mp4")
-    out.write(noise(3, I420_BYTES))
-    del out
-    gc.collect()
-    assert_nothing_left(tmp_path)
-
-
-def test_a_closed_writer_stays_closed(tmp_path):
-    out = writer(tmp_path / "out.mp4")
-    out.write(noise(3, I420_BYTES))
-    out.close()
-    out.close()
-    with pytest.raises(ValueError, match=r"write to a closed VideoWriter of '.*out.mp4'"):
-        out.write(noise(1, I420_BYTES))
-    assert int(out.frames_written) == 3
-
-
-def test_writing_waits_for_an_ffmpeg_that_does_not_read(tmp_path, script):
-    """The queue is bounded: at most its chunks, the one in hand and a pipe's content are taken."""
-    out = writer(tmp_path / "out.mp4", ffmpeg=script("exec sleep 60"))
-
-    def fill():
-        with interrupted_after(0.5), out:
-            while True:
-                out.write(noise(1, I420_BYTES))
-
-    with pytest.raises(KeyboardInterrupt):
-        fill()
-    assert out.frames_written <= 3 + 1 + 65536 // I420_BYTES + 1
-    assert_nothing_left(tmp_path)
-
-
-@pytest.mark.parametrize("delay", [0.5 * 0.75**i for i in range(24)])
-def test_an_interrupt_at_any_moment_leaves_nothing_or_a_whole_video(tmp_path, delay):
-    frames = noise(30, I420_BYTES)
-    path = tmp_path / "out.mkv"
-    try:
-        with interrupted_after(delay), writer(path) as out:
-            for frame in frames:
-                out.write(frame)
-                time.sleep(0.001)
-    except KeyboardInterrupt:
-        pass
-    gc.collect()  # an interrupt within the constructor leaves the writer to the collector
-    if path.exists():
-        np.testing.assert_array_equal(decode(path, "yuv420p"), frames.ravel())
-        path.unlink()
-    assert_nothing_left(tmp_path)
-
-
-def test_an_interrupt_before_the_thread_runs_keeps_it_from_starting_ffmpeg(tmp_path, monkeypatch):
-    """`Thread.start` waits for the new thread, so it can be interrupted when that is on its way."""
-    on_its_way = []
-
-    class Interrupted(threading.Thread):
-        def start(self):
-            on_its_way.append(super().start)
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(encoder.threading, "Thread", Interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        writer(tmp_path / "out.mkv")
-    gc.collect()
-    assert_nothing_left(tmp_path)
-
-    def popen(*_, **__):
-        pytest.fail("ffmpeg was started")
-
-    monkeypatch.setattr(encoder.subprocess, "Popen", popen)
-    (start,) = on_its_way
-    start()
-    start.__self__.join()
-    assert_nothing_left(tmp_path)
-
-
-@pytest.mark.parametrize("presses", [1, 3])
-@pytest.mark.parametrize(
-    "body", ["exec sleep 60", "cat >/dev/null; exec sleep 60"], ids=["write", "close"]
-)
-def test_ctrl_c_in_a_terminal(tmp_path, script, body, presses):
-    """SIGINT reaches the whole foreground group, as a terminal sends it, perhaps repeatedly."""
-    program = f"""
-import numpy as np
-from camfuse.video import VideoWriter
-with VideoWriter({str(tmp_path / "out.mp4")!r}, width=64, height=48, fps=5,
-                 pixel_format="i420", ffmpeg={str(script(body))!r}) as out:
-    print("ready", flush=True)
-    for _ in range(60):
-        out.write(np.zeros({I420_BYTES}, np.uint8))
-"""
-    child = subprocess.Popen(
-        [sys.executable, "-c", program],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    assert child.stdout.readline() == b"ready\n"
-    time.sleep(0.3)
-    for _ in range(presses):
-        os.killpg(child.pid, signal.SIGINT)
-        time.sleep(0.002)
-    _, log = child.communicate(timeout=60)
-    assert child.returncode == -signal.SIGINT
-    assert b"KeyboardInterrupt" in log
-    assert_nothing_left(tmp_path)
-
-
-class interrupted_after:  # noqa: N801  (reads as a phrase in `with`)
-    """Raise KeyboardInterrupt in the block once ``seconds`` have passed, wherever it is then."""
-
-    def __init__(self, seconds):
-        self.seconds = seconds
-
-    def __enter__(self):
-        def interrupt(*_):
-            raise KeyboardInterrupt
-
-        self.previous = signal.signal(signal.SIGALRM, interrupt)
-        signal.setitimer(signal.ITIMER_REAL, self.seconds)
-
-    def __exit__(self, *_):
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, self.previous)
-
-
-def wait_for(condition, seconds=30):
-    """The first true value of ``condition``."""
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.002)
-    return value

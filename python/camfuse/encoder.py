@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import signal
 import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from queue import SimpleQueue
 from typing import IO
 
+METADATA = "pipe:metadata"  # in a command: where ffmpeg is to read an Encoder's ``metadata``
+
 _QUEUED_CHUNKS = 3
 _LOG_BYTES = 4096
 _LOG_LINES_SHOWN = 8
+_NOISE = "Thread message queue blocking"  # that the encoder is slower than we are
 
 
 class VideoError(RuntimeError):
@@ -24,37 +27,10 @@ class VideoError(RuntimeError):
     def __init__(self, message: str, log: str = "") -> None:
         """Append the last distinct lines of ``log``, if any, to ``message``."""
         text = re.sub(r"\[[^]\n]+ @ 0x[0-9a-f]+\] ", "", log)  # "[libx264 @ 0x55e5a319a80] "
-        lines = dict.fromkeys(line.strip() for line in text.splitlines() if line.strip())
-        said = "; ".join(list(lines)[-_LOG_LINES_SHOWN:])
+        lines = dict.fromkeys(line.strip() for line in text.splitlines() if _NOISE not in line)
+        said = "; ".join([line for line in lines if line][-_LOG_LINES_SHOWN:])
         super().__init__(f"{message}: {said}" if said else message)
         self.log = log
-
-
-def find_ffmpeg(path: str | Path | None = None) -> str:
-    """The ffmpeg to run: ``path`` if given, else the system's, else imageio-ffmpeg's own binary.
-
-    Args:
-        path: an executable, or the name of one on ``PATH``.
-
-    Raises:
-        ValueError: ``path`` is given and is not an executable file.
-        VideoError: no ``path`` is given and there is no ffmpeg.
-    """
-    if path is not None:
-        if found := shutil.which(path):
-            return str(found)
-        problem = "is not executable" if Path(path).exists() else "does not exist"
-        raise ValueError(f"ffmpeg must be an executable file: {str(path)!r} {problem}")
-    if found := shutil.which("ffmpeg"):
-        return found
-    try:
-        import imageio_ffmpeg
-
-        return str(imageio_ffmpeg.get_ffmpeg_exe())
-    except (ImportError, RuntimeError) as error:
-        raise VideoError(
-            "no ffmpeg found: install it, put it on PATH, or pass its path as ffmpeg"
-        ) from error
 
 
 class Encoder:
@@ -69,9 +45,16 @@ class Encoder:
     interrupted ``Thread.join`` takes the running thread for a finished one.
     """
 
-    def __init__(self, command: list[str], unfinished: Path, path: Path) -> None:
-        """Prepare to run ``command``, which writes ``unfinished``, later renamed to ``path``."""
+    def __init__(
+        self, command: list[str], unfinished: Path, path: Path, metadata: bytes = b""
+    ) -> None:
+        """Prepare to run ``command``, which writes ``unfinished``, later renamed to ``path``.
+
+        It may read ``metadata`` from where it says :data:`METADATA`.
+        """
+        self.bytes_written = 0  # once finished
         self._command = command
+        self._metadata = metadata
         self._unfinished = unfinished
         self._path = path
         self._chunks: SimpleQueue[memoryview | None] = SimpleQueue()
@@ -117,7 +100,7 @@ class Encoder:
             if self._process_group is not None:
                 _kill(self._process_group)
             if self._owned_by("abort"):  # an interrupted `start` may still start the thread
-                self._unfinished.unlink(missing_ok=True)
+                self._remove_unfinished()
             elif self._thread is not threading.current_thread():  # where a collection may run
                 self._wait()
         except KeyboardInterrupt:
@@ -144,28 +127,41 @@ class Encoder:
             return
         try:
             self._encode()
+            size = self._unfinished.stat().st_size
+            if not size:
+                raise VideoError(f"ffmpeg wrote nothing into {str(self._path)!r}")
             self._unfinished.replace(self._path)
+            self.bytes_written = size
         except VideoError as error:
             self._error = error
         except Exception as error:
             self._error = VideoError(f"cannot write {str(self._path)!r}: {error}")
         finally:
-            self._unfinished.unlink(missing_ok=True)
+            self._remove_unfinished()
             self._room.put(None)  # wakes a waiting `put`, which then finds the error
             self._finished = True
             self._finish_line.release()
 
+    def _remove_unfinished(self) -> None:
+        with contextlib.suppress(OSError):  # its folder may be gone, or read-only by now
+            self._unfinished.unlink(missing_ok=True)
+
     def _encode(self) -> None:
         """Feed every chunk to ffmpeg and wait for its success."""
         log = bytearray()
-        with subprocess.Popen(
-            self._command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,  # Ctrl-C is ours to handle, and wrapper scripts die as a group
-        ) as process:
+        with (
+            _in_memory(self._metadata) as metadata,
+            subprocess.Popen(
+                [f"pipe:{metadata}" if part == METADATA else part for part in self._command],
+                pass_fds=[metadata],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,  # Ctrl-C is ours to handle, wrapper scripts die as a group
+                env={"SVT_LOG": "1", **os.environ},  # SVT-AV1 would bury errors in information
+            ) as process,
+        ):
             self._process_group = process.pid
             try:
                 drain = threading.Thread(target=_drain, args=(process.stderr, log), daemon=True)
@@ -197,6 +193,15 @@ class Encoder:
         except BrokenPipeError:
             return False
         return True
+
+
+@contextlib.contextmanager
+def _in_memory(content: bytes) -> Iterator[int]:
+    """The descriptor of a file that holds ``content`` and lies on no disk."""
+    with os.fdopen(os.memfd_create("camfuse-metadata"), "wb") as file:
+        file.write(content)
+        file.seek(0)
+        yield file.fileno()
 
 
 def _drain(stream: IO[bytes], log: bytearray) -> None:

@@ -10,39 +10,37 @@ import os
 import secrets
 import tempfile
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from camfuse.encoder import Encoder, VideoError, find_ffmpeg
+from camfuse.chapters import chapter_metadata
+from camfuse.encoder import METADATA, Encoder, VideoError
+from camfuse.ffmpeg_probe import find_ffmpeg
+from camfuse.formats import BT709, FORMATS, Effort, PixelFormat, choose, one_of
 
-__all__ = ["Frames", "PixelFormat", "VideoError", "VideoWriter", "find_ffmpeg"]
+__all__ = [
+    "Effort",
+    "Frames",
+    "PixelFormat",
+    "VideoError",
+    "VideoWriter",
+    "check_output",
+    "exact_fps",
+    "find_ffmpeg",
+]
 
-PixelFormat: TypeAlias = Literal["i420", "rgb24"]
 Frames: TypeAlias = Tensor | npt.NDArray[np.uint8] | memoryview
 
 _MAX_FPS = 1000
-_MIN_SIDE = 16  # FFV1 in ffmpeg 5 silently spoils frames of a few pixels
-
-_BT709 = {
-    "color_range": "tv",
-    "colorspace": "bt709",
-    "color_primaries": "bt709",
-    "color_trc": "bt709",
-}
-# Left alone, ffmpeg would convert RGB with BT.601's matrix, and recent versions would drop the tags
-# that the RGB frames lack.
-_RGB_TO_BT709 = (
-    "scale=out_color_matrix=bt709:out_range=tv:flags=accurate_rnd+full_chroma_int,format=yuv420p,"
-    "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
-)
+_MAX_TERM = 2**31 - 1  # of a fraction in ffmpeg
 
 
 def check_output(path: Path, *, name: str = "path", endings: Sequence[str] | None = None) -> None:
@@ -57,9 +55,9 @@ def check_output(path: Path, *, name: str = "path", endings: Sequence[str] | Non
         ValueError: it has another ending, it is a folder, or its folder does not exist.
         OSError: its folder cannot be written to.
     """
-    endings = endings or tuple(_FORMATS)
+    endings = endings or tuple(FORMATS)
     if path.suffix.lower() not in endings:
-        raise ValueError(f"{name} must end in {' or '.join(endings)}, got {str(path)!r}")
+        raise ValueError(f"{name} must end in {one_of(endings)}, got {str(path)!r}")
     if path.is_dir():
         raise ValueError(f"{name} must be a file, got the folder {str(path)!r}")
     folder = path.parent
@@ -77,7 +75,7 @@ def exact_fps(fps: Fraction | float) -> Fraction:
     """``fps`` as a fraction; a float becomes the nearest with a denominator of at most 1001.
 
     Raises:
-        ValueError: it is no number in (0, 1000].
+        ValueError: it is no number in (0, 1000], or too fine a fraction for ffmpeg.
     """
     try:
         fraction = Fraction(fps)
@@ -87,14 +85,29 @@ def exact_fps(fps: Fraction | float) -> Fraction:
         fraction = fraction.limit_denominator(1001)
     if not 0 < fraction <= _MAX_FPS:
         raise ValueError(f"fps must lie in (0, {_MAX_FPS}], got {fps}")
+    if max(fraction.numerator, fraction.denominator) > _MAX_TERM:
+        raise ValueError(f"fps must be a fraction of numbers up to {_MAX_TERM}, got {fps}")
     return fraction
 
 
 class VideoWriter:
     """Encodes raw frames into ``path``; the file's ending chooses the format.
 
-    ``.mp4`` is H.264 High, yuv420p, BT.709 (limited range), ready for streaming. ``.mkv`` is FFV1,
-    lossless: rgb24 frames come back exactly as RGB, i420 frames exactly as yuv420p.
+    ========= ======================== ==========================================================
+    ending    codecs, default first    what comes out
+    ========= ======================== ==========================================================
+    ``.mp4``  h264, av1                ready for streaming
+    ``.webm`` vp9, av1
+    ``.mkv``  ffv1, h264, vp9, av1     FFV1 is lossless: rgb24 frames come back exactly as RGB,
+                                       others exactly as yuv420p
+    ``.gif``  gif                      loops for ever; a palette of 256 colours for each frame
+    ``.webp`` webp                     loops for ever; lossy, quality 90
+    ========= ======================== ==========================================================
+
+    All but GIF and WebP (and FFV1 of rgb24) are yuv420p in BT.709, limited range, and say so. H.264
+    is High profile, encoded by NVENC where that really opens, else by x264. A GIF counts
+    hundredths of a second: at 30 fps its frames last 3, 3 and 4 of them. A WebP counts thousandths.
+    GIF and WebP of a single frame are plain pictures.
 
     Use as a context manager. One thread feeds ffmpeg; :meth:`write` hands frames over without
     copying them and waits only while its short queue is full. An error of ffmpeg is raised by the
@@ -116,39 +129,60 @@ class VideoWriter:
         height: int,
         fps: Fraction | float,
         pixel_format: PixelFormat,
+        codec: str | None = None,
+        crf: int | None = None,
+        effort: Effort = "fast",
+        chapters: Sequence[str] | None = None,
         ffmpeg: str | Path | None = None,
-        preset: str = "ultrafast",
-        crf: int = 20,
     ) -> None:
         """Check every argument, then start ffmpeg.
 
         Args:
             path: the video file; replaced if it exists. Its folder must exist.
-            width: width of a frame, in pixels, at least 16; even, unless rgb24 goes into ``.mkv``.
+            width: width of a frame, in pixels, at least 16; even, unless rgb24 goes into FFV1, GIF
+                or WebP. At most 16383 in WebP; the other limits are in :mod:`camfuse.formats`.
             height: height of a frame, in pixels; likewise.
-            fps: frames per second, in (0, 1000]. Kept as an exact fraction; a float becomes the
-                nearest one with a denominator of at most 1001.
-            pixel_format: ``"i420"`` (planes Y, U, V; BT.709, limited range) or ``"rgb24"``.
+            fps: frames per second, in (0, 1000]; at most 50 in GIF. Kept as an exact fraction; a
+                float becomes the nearest one with a denominator of at most 1001.
+            pixel_format: ``"i420"`` (planes Y, U, V) or ``"nv12"`` (Y, then U and V in turn), both
+                BT.709 in limited range, or ``"rgb24"``. What suits the file best is told by
+                :func:`camfuse.formats.preferred_pixel_format`.
+            codec: one that the ending allows; by default its first.
+            crf: quality factor, by default 20, where the codec has one: 1 (best) to 51 for h264, 0
+                to 63 for vp9 and av1.
+            effort: ``"fast"`` encodes as fast as it can, ``"small"`` takes longer for a smaller
+                file.
+            chapters: a title for each frame, which becomes a chapter; exactly as many as frames
+                will be written. Line breaks and control characters become spaces. Not in GIF and
+                WebP.
             ffmpeg: the executable to run; see :func:`find_ffmpeg`.
-            preset: x264's preset (``.mp4`` only).
-            crf: x264's constant rate factor (``.mp4`` only), 1 (best) to 51.
 
         Raises:
             ValueError: an argument is wrong, or the folder of ``path`` does not exist.
             OSError: the folder of ``path`` cannot be written to.
-            VideoError: there is no ffmpeg.
+            VideoError: there is no ffmpeg, or it has no encoder for the codec.
         """
         self.path = Path(path)
         check_output(self.path)
-        if pixel_format not in ("i420", "rgb24"):
-            raise ValueError(f"pixel_format must be 'i420' or 'rgb24', got {pixel_format!r}")
-        if not 1 <= crf <= 51:
-            raise ValueError(f"crf must lie in [1, 51], got {crf}")
-        even = pixel_format == "i420" or self.path.suffix.lower() == ".mp4"
-        _check_size(width, height, even=even)
-        self.frame_bytes = width * height * 3 // (2 if pixel_format == "i420" else 1)
+        rate = exact_fps(fps)
+        metadata = b"" if chapters is None else chapter_metadata(chapters, rate)
+        self._chapters = None if chapters is None else len(chapters)
+        executable, options = choose(
+            self.path,
+            codec=codec,
+            crf=crf,
+            effort=effort,
+            pixel_format=pixel_format,
+            width=width,
+            height=height,
+            fps=rate,
+            chapters=chapters is not None,
+            ffmpeg=ffmpeg,
+        )
+        rgb = pixel_format == "rgb24"
+        self.frame_bytes = width * height * 3 // (1 if rgb else 2)
         self._frame_shapes: list[tuple[int, ...]] = [(self.frame_bytes,)]
-        if pixel_format == "rgb24":
+        if rgb:
             self._frame_shapes.append((height, width, 3))
         self.frames_written = 0
         self.bytes_written = 0
@@ -156,15 +190,11 @@ class VideoWriter:
 
         # A name of our own: one made from the video's could exceed the file system's limit.
         unfinished = self.path.with_name(f".camfuse-{secrets.token_hex(8)}.tmp")
-        command = _command(
-            find_ffmpeg(ffmpeg),
-            pixel_format,
-            (width, height),
-            exact_fps(fps),
-            f"file:{unfinished}",
-            _FORMATS[self.path.suffix.lower()](pixel_format, preset, crf),
-        )
-        self._encoder = Encoder(command, unfinished, self.path)
+        command = _command(executable, pixel_format, (width, height), rate, unfinished, options)
+        if chapters is not None:
+            after_frames = command.index("pipe:0") + 1
+            command[after_frames:after_frames] = ["-f", "ffmetadata", "-i", METADATA]
+        self._encoder = Encoder(command, unfinished, self.path, metadata)
         # Runs when the writer is collected and when the interpreter exits, so that a forgotten or
         # doubly interrupted writer leaves nothing behind either.
         weakref.finalize(self, self._encoder.abort)
@@ -200,7 +230,8 @@ class VideoWriter:
         """Wait for ffmpeg to finish and move the video to its place; again: does nothing.
 
         Raises:
-            VideoError: ffmpeg has failed, or no frame was written. There is then no file.
+            VideoError: ffmpeg has failed, no frame was written, or not as many as ``chapters`` has
+                titles. There is then no file.
         """
         if self._closed:
             return
@@ -208,8 +239,13 @@ class VideoWriter:
         try:
             if not self.frames_written:
                 raise VideoError(f"no frame was written to {str(self.path)!r}")
+            if self._chapters not in (None, self.frames_written):
+                raise VideoError(
+                    f"chapters has {self._chapters} titles, but {self.frames_written} frames were "
+                    f"written to {str(self.path)!r}"
+                )
             self._encoder.finish()
-            self.bytes_written = self.path.stat().st_size
+            self.bytes_written = self._encoder.bytes_written
         except BaseException:
             self._encoder.abort()
             raise
@@ -237,45 +273,24 @@ def _command(
     pixel_format: PixelFormat,
     size: tuple[int, int],
     fps: Fraction,
-    output: str,
+    output: Path,
     options: dict[str, Any],
 ) -> list[str]:
     import ffmpeg  # here, since it takes 40 ms
 
-    i420 = pixel_format == "i420"
     source = ffmpeg.input(
         "pipe:0",
         format="rawvideo",
-        pixel_format="yuv420p" if i420 else "rgb24",
+        pixel_format="yuv420p" if pixel_format == "i420" else pixel_format,
         video_size=size,
         framerate=fps,
-        **(_BT709 if i420 else {}),
+        **({} if pixel_format == "rgb24" else BT709),
     )
     # Without -xerror, ffmpeg 5 reports success when the disk is full at the very end.
     start = [executable, "-nostdin", "-xerror", "-loglevel", "warning", "-nostats"]
-    command: list[str] = source.output(output, **options).compile(start, overwrite_output=True)
+    target = source.output(f"file:{output}", **options)
+    command: list[str] = target.compile(start, overwrite_output=True)
     return command
-
-
-def _mp4(pixel_format: PixelFormat, preset: str, crf: int) -> dict[str, Any]:
-    """H.264 High: asked for, as "ultrafast" leaves out the 8x8 transform that makes it so."""
-    options = {"vcodec": "libx264", "preset": preset, "crf": crf, "8x8dct": 1, **_BT709}
-    if pixel_format == "rgb24":
-        options["vf"] = _RGB_TO_BT709
-    return {"format": "mp4", "pix_fmt": "yuv420p", "movflags": "+faststart", **options}
-
-
-def _mkv(pixel_format: PixelFormat, preset: str, crf: int) -> dict[str, Any]:
-    """FFV1, whose 8-bit RGB is bgr0."""
-    colour = {"pix_fmt": "yuv420p", **_BT709} if pixel_format == "i420" else {"pix_fmt": "bgr0"}
-    return {"format": "matroska", "vcodec": "ffv1", "level": 3, "g": 1, **colour}
-
-
-# File ending -> ffmpeg's output options for (pixel format, preset, crf).
-_FORMATS: dict[str, Callable[[PixelFormat, str, int], dict[str, Any]]] = {
-    ".mp4": _mp4,
-    ".mkv": _mkv,
-}
 
 
 def _as_array(frames: Frames) -> npt.NDArray[Any]:
@@ -291,11 +306,3 @@ def _as_array(frames: Frames) -> npt.NDArray[Any]:
         raise ValueError(
             f"frames must be a tensor, an array or a buffer, got {type(frames).__name__}"
         ) from None
-
-
-def _check_size(width: int, height: int, *, even: bool) -> None:
-    for name, value in (("width", width), ("height", height)):
-        if value < _MIN_SIDE:
-            raise ValueError(f"{name} must be at least {_MIN_SIDE}, got {value}")
-        if even and value % 2:
-            raise ValueError(f"{name} must be even for yuv420p, got {value}")
