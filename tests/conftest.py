@@ -1,15 +1,18 @@
-"""Shared by all tests: what the ``cuda`` marker means; ffprobe as a judge of videos; ffmpegs."""
+"""Shared by all tests: the ``cuda`` marker, judges of videos, ffmpegs, a folder to work in."""
 
 import json
 import os
 import shutil
 import subprocess
+import sys
 
 import imageio_ffmpeg
 import pytest
 import torch
+from PIL import Image
 
 from camfuse.video import find_ffmpeg
+from own_model import OWN
 
 
 def pytest_runtest_setup(item):
@@ -63,3 +66,13 @@ def script(tmp_path_factory):
         return path
 
     return make
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The current folder, with a photograph and a model of the user's own: ``own:make``."""
+    monkeypatch.chdir(tmp_path)
+    Image.linear_gradient("L").resize((60, 40)).convert("RGB").save("photo.png")
+    (tmp_path / "own.py").write_text(OWN)
+    yield tmp_path
+    sys.modules.pop("own", None)

@@ -14,7 +14,7 @@ from torch import nn
 import camfuse
 from camfuse.animate_images import find_images, video_names
 from small_models import Residual
-from test_video import processes
+from videos import processes
 
 STYLE = camfuse.VideoStyle(size=48, normalize="layer")
 
@@ -109,7 +109,7 @@ def test_a_photograph_whose_maps_are_not_finite_does_not_take_others_of_its_batc
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             score = self.conv(x).mean((2, 3))
             bright = x.mean((1, 2, 3)) > 1.5
-            return torch.where(bright[:, None], score / 0, score)
+            return score * torch.where(bright[:, None], torch.inf, 1.0)
 
     Image.new("RGB", (40, 30), "white").save(photographs / "4.png")
     failed: list[str] = []

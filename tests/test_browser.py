@@ -19,9 +19,11 @@ FILES = {"a.mp4": None, "b.mp4": "av1", "c.webm": "vp9", "d.webm": "av1", "e.gif
 
 PAGE = """<!doctype html><title>waiting</title>{media}
 <script>
-const said = [];
+const said = [], told = new Set();
 const media = [...document.querySelectorAll("video, img")];
 const tell = (one, text) => {{
+  if (told.has(one)) return;
+  told.add(one);
   said.push(media.indexOf(one) + ": " + text);
   if (said.length == media.length) document.title = "done " + said.sort().join("; ");
 }};

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from camfuse.cli import main
-from test_cli import folder  # noqa: F401  (a fixture: own:make and photo.png in the current folder)
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -76,7 +75,7 @@ def test_another_file_may_be_named(capsys):
         ("size = {a = 1}", "size: expected a text or a number, got {'a': 1}"),
         ('size = "big"', "size"),
         ("size", "camfuse.toml: not a TOML file"),
-        ("tool = 1", "camfuse.toml"),
+        ("tool = 1", "tool.camfuse: expected a table, got 1"),
         ("[tool]\ncamfuse = 1", "tool.camfuse: expected a table, got 1"),
     ],
 )

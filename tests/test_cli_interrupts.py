@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import signal
-import sys
 from pathlib import Path
 
 import pytest
 
 from camfuse.cli import main
-from test_cli import OWN
-from test_cli import folder as own_model  # noqa: F401  (a fixture)
-from test_video import processes
+from own_model import OWN
+from videos import processes
 
 INTERRUPT = "import signal; signal.raise_signal(signal.SIGINT)"
 IN_FORWARD = f"""
@@ -57,10 +55,10 @@ STAGES = ["image", "model", "maps", "save", "video"]
 
 
 @pytest.fixture
-def folder(own_model) -> Path:  # noqa: F811
-    (own_model / "photo.mp4").write_text("an earlier video")
-    (own_model / "maps.safetensors").write_text("earlier maps")
-    return own_model
+def folder(folder) -> Path:
+    (folder / "photo.mp4").write_text("an earlier video")
+    (folder / "maps.safetensors").write_text("earlier maps")
+    return folder
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -128,9 +126,3 @@ def test_an_interrupt_between_photographs_keeps_the_whole_videos(folder, capsys,
     made = sorted(path.name for path in (folder / "videos").iterdir())
     assert {"a.mp4", "b.mp4"} <= set(made) < {f"{name}.mp4" for name in "abcdef"}
     assert "Traceback" not in capsys.readouterr().err
-
-
-@pytest.fixture(autouse=True)
-def forget_the_model():
-    yield
-    sys.modules.pop("own", None)

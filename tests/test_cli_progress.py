@@ -7,12 +7,10 @@ import pty
 import subprocess
 import sys
 
-from test_cli import folder  # noqa: F401  (a fixture)
-
 COMMAND = [sys.executable, "-m", "camfuse.cli", "animate", "photo.png", "--model", "own:make"]
 
 
-def test_a_terminal_shows_stages_rate_and_time_left(folder):  # noqa: F811
+def test_a_terminal_shows_stages_rate_and_time_left(folder):
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
     with subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=theirs, env=environment) as done:
@@ -32,6 +30,6 @@ def test_a_terminal_shows_stages_rate_and_time_left(folder):  # noqa: F811
     assert output.startswith(b"photo.mp4: 5 layers")
 
 
-def test_a_pipe_shows_nothing_of_it(folder):  # noqa: F811
+def test_a_pipe_shows_nothing_of_it(folder):
     done = subprocess.run(COMMAND, capture_output=True, text=True, check=True)
     assert done.stderr.splitlines() == ["a model that talks"]

@@ -16,7 +16,7 @@ from camfuse.checks import expect
 from camfuse.class_names import NamedTarget
 from camfuse.collect import OnNonfinite
 from camfuse.colormaps import Colormap
-from camfuse.formats import Codec, Effort
+from camfuse.formats import Effort
 from camfuse.images import ImageSource, Preprocessing, read_image
 from camfuse.layers import LayerSelection
 from camfuse.models import LoadedModel, load_model
@@ -49,7 +49,7 @@ def animate(
     fps: float | Fraction = 5,
     curve: str | None = None,
     keyframes: int | None = None,
-    codec: Codec | None = None,
+    codec: str | None = None,
     crf: int | None = None,
     effort: Effort = "fast",
     save_maps: str | os.PathLike[str] | None = None,

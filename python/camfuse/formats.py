@@ -279,9 +279,7 @@ def choose(
         raise ValueError(
             f"pixel_format must be {one_of(get_args(PixelFormat))}, got {pixel_format!r}"
         )
-    if effort not in get_args(Effort):
-        raise ValueError(f"effort must be {one_of(get_args(Effort))}, got {effort!r}")
-    crf = _checked_crf(codec, crf)
+    crf = check_choices(path, codec=codec, crf=crf, effort=effort)
     stores = CODECS[codec].stores
     _check_size(width, height, even=pixel_format != "rgb24" or stores == "yuv")
     fitting = _fitting(CODECS[codec].encoders, width, height, fps)
@@ -307,6 +305,21 @@ def choose(
     if stores == "rgb" and pixel_format != "rgb24":
         options["vf"] = ",".join(filter(None, (_FROM_BT709, options.get("vf"))))
     return executable, options
+
+
+def check_choices(path: Path, *, codec: str | None, crf: int | None, effort: str) -> int | None:
+    """Checks what can be known before there is a frame.
+
+    Returns:
+        The quality to encode with, or None where there is no choice.
+
+    Raises:
+        ValueError: The ending, the codec, the quality or the effort is none of ours.
+    """
+    codec = codec_for(path, codec)
+    if effort not in get_args(Effort):
+        raise ValueError(f"effort must be {one_of(get_args(Effort))}, got {effort!r}")
+    return _checked_crf(codec, crf)
 
 
 def one_of(names: Iterable[str]) -> str:

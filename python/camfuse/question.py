@@ -53,6 +53,8 @@ class Question:
         if self.on_nonfinite not in get_args(OnNonfinite):
             raise ValueError(f"on_nonfinite: expected 'raise' or 'skip', got {self.on_nonfinite!r}")
         expect("method", self.method, str, Sequence)
+        if not self.method:
+            raise ValueError("method: expected at least one method, got none")
         for name in self.methods:
             expect("method", name, str)
             find_method(name)
@@ -69,7 +71,7 @@ class Question:
             layers=self.layers,
             target=resolve_names(self.target, model.classes),
             on_nonfinite=self.on_nonfinite,
-            max_memory=self.max_memory,
+            # max_memory=self.max_memory,
         )
         return dataclasses.replace(
             stack, model=model.spec, target_names=names_of(stack.targets, model.classes)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from camfuse.formats import has_chapters, preferred_pixel_format
+from camfuse.formats import FORMATS, preferred_pixel_format
 from camfuse.notebook import media_html
 from camfuse.render import render
 from camfuse.stack import CamStack
@@ -102,7 +102,7 @@ def render_video(
         codec=style.codec,
         crf=style.crf,
         effort=style.effort,
-        chapters=frames.titles if has_chapters(Path(out)) else None,
+        chapters=frames.titles if FORMATS[Path(out).suffix.lower()].chapters else None,
         ffmpeg=ffmpeg,
     ) as writer:
         for chunk in frames:

@@ -165,8 +165,8 @@ class Sheet:
 
     @property
     def _font(self) -> int:
-        height, width, _ = self.tiles[0].shape
-        return max(9, round(max(height, width) / 15))
+        side: int = max(self.tiles[0].shape)
+        return max(9, round(side / 15))
 
     @property
     def _line(self) -> int:

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 from camfuse.canvas import Canvas
 from camfuse.checks import expect
 from camfuse.colormaps import Colormap, color_table
-from camfuse.formats import Codec, Effort
+from camfuse.formats import Effort, check_choices
 from camfuse.ops import PanelKind
 from camfuse.stack import CamStack
 from camfuse.thinning import key_layers
@@ -45,7 +45,7 @@ class VideoStyle:
     fps: float | Fraction = 5
     curve: str | None = None
     keyframes: int | None = None
-    codec: Codec | None = None
+    codec: str | None = None
     crf: int | None = None
     effort: Effort = "fast"
 
@@ -73,13 +73,14 @@ class VideoStyle:
             )
         color_table(self.colormap)
         exact_fps(self.fps)
-        for name in ("size", "keyframes", "crf"):
+        for name in ("size", "keyframes"):
             _expect_whole(name, getattr(self, name), "pixels" if name == "size" else "")
         Canvas.fit((1, 1), size=self.size)
         if self.keyframes is not None and self.keyframes < 1:
             raise ValueError(f"keyframes: expected at least 1, got {self.keyframes}")
         expect("curve", self.curve, str, type(None))
         check_output(Path(out), name="out")
+        check_choices(Path(out), codec=self.codec, crf=self.crf, effort=self.effort)
 
     def shown(self, stack: CamStack) -> CamStack:
         """The layers of ``stack`` that become frames."""

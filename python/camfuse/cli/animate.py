@@ -96,7 +96,7 @@ def animate(
             fps=rate,
             curve=curve,
             keyframes=keyframes,
-            codec=codec,  # type: ignore[arg-type]
+            codec=codec,
             crf=crf,
             effort=effort,  # type: ignore[arg-type]
         )

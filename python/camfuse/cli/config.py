@@ -57,7 +57,8 @@ def _table(path: Path) -> dict[str, Any] | None:
         raise ValueError(f"{path}: not a TOML file: {error}") from error
     if "tool" not in content and path.name != "pyproject.toml":
         return content
-    table = content.get("tool", {}).get("camfuse")
+    tools = content.get("tool", {})
+    table = tools.get("camfuse") if isinstance(tools, dict) else tools
     if table is not None and not isinstance(table, dict):
         raise ValueError(f"{path}: tool.camfuse: expected a table, got {table!r}")
     return table

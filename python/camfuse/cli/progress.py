@@ -44,10 +44,12 @@ def _progress_bar() -> Iterator[Progress | None]:
     from rich.text import Text
 
     class RateColumn(ProgressColumn):
-        """Steps per second."""
+        """Steps per second of the stage."""
 
         def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:.0f}/s" if task.speed else "", style="progress.data.speed")
+            # Chunks of frames are too few for rich's own moving average.
+            rate = task.completed / task.elapsed if task.elapsed else 0
+            return Text(f"{rate:.3g}/s" if rate else "", style="progress.data.speed")
 
     console = Console(stderr=True)
     if not console.is_terminal:

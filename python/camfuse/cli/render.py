@@ -71,7 +71,7 @@ def render(
                 fps=rate,
                 curve=curve,
                 keyframes=keyframes,
-                codec=codec,  # type: ignore[arg-type]
+                codec=codec,
                 crf=crf,
                 effort=effort,  # type: ignore[arg-type]
             ),

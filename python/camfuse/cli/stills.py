@@ -54,6 +54,9 @@ def sheet(
         from camfuse.video import check_output
 
         check_output(out, name="out", endings=_SHEET_ENDINGS)
+        _check_normalize(normalize)
+        if columns is not None and columns < 1:
+            raise ValueError(f"--columns: expected at least 1, got {columns}")
         photograph, loaded, stack = _ask(
             image, model, weights, method, options.parse_layers(layers), target, max_memory, device
         )
@@ -114,6 +117,7 @@ def still(
         from camfuse.video import check_output
 
         check_output(out, name="out", endings=_STILL_ENDINGS)
+        _check_normalize(normalize)
         # The global range is that of all layers, so all of them are asked for.
         layers = ["leaf", layer] if normalize == "global" else [layer]
         photograph, loaded, stack = _ask(
@@ -156,6 +160,11 @@ def _ask(
     photograph = read_image(image)
     loaded = load_model(model, weights=weights, device=device)
     return photograph, loaded, question.ask(loaded, [photograph])
+
+
+def _check_normalize(normalize: str) -> None:
+    if normalize not in ("layer", "global"):
+        raise ValueError(f"--normalize: expected layer or global, got {normalize!r}")
 
 
 def _only(stack: CamStack, layer: str) -> CamStack:
