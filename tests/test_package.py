@@ -20,12 +20,16 @@ LAYERS = (
     {"layers", "layouts", "preserve", "inputs", "targets", "stack", "methods"},
     {"captured", "storage", "capture", "collect"},
     {"explain"},
-    {"colormaps", "text", "canvas", "render", "encoder", "video", "images", "weights", "models"},
+    {"encoder", "chapters"},
+    {"ffmpeg_probe"},
+    {"formats"},
+    {"colormaps", "text", "canvas", "render", "video", "images", "weights", "models"},
     {"animate"},
     {"cli"},
 )
 # What makes pictures knows maps and ops, not how they came to be.
-RENDERING = {"colormaps", "text", "canvas", "render", "encoder", "video"}
+ENCODING = {"encoder", "chapters", "ffmpeg_probe", "formats", "video"}
+RENDERING = {"colormaps", "text", "canvas", "render"} | ENCODING
 
 
 def imports() -> dict[str, set[str]]:

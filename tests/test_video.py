@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from camfuse import video
+from camfuse.formats import FORMATS
 from camfuse.video import VideoError, find_ffmpeg
 from videos import HEIGHT, I420_BYTES, RGB_BYTES, WIDTH, assert_nothing_left, decode, noise, writer
 
@@ -149,6 +150,16 @@ def test_any_file_name_works(tmp_path, monkeypatch, ffprobe, name):
     with writer(name) as out:  # relative: "-leading.mp4" is then all that ffmpeg would see
         out.write(noise(3, I420_BYTES))
     assert int(ffprobe(folder / name)["nb_read_frames"]) == 3
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+@pytest.mark.parametrize("stem", ["%d %03d", "-a:b\n猫'\"", "n" * 250])
+def test_any_file_name_works_in_every_format(tmp_path, ending, stem):
+    with writer(tmp_path / f"{stem}{ending}") as out:
+        out.write(noise(2, I420_BYTES))
+    [(name, size)] = [(path.name, path.stat().st_size) for path in tmp_path.iterdir()]
+    assert name == f"{stem}{ending}"
+    assert size == out.bytes_written > 0
 
 
 def test_an_old_video_is_replaced_only_by_a_complete_one(tmp_path):

@@ -282,12 +282,9 @@ def choose(
     crf = check_choices(path, codec=codec, crf=crf, effort=effort)
     stores = CODECS[codec].stores
     _check_size(width, height, even=pixel_format != "rgb24" or stores == "yuv")
-    fitting = _fitting(CODECS[codec].encoders, width, height, fps)
+    _fitting(CODECS[codec].encoders, width, height, fps)  # before any ffmpeg is looked for
     executable = find_ffmpeg(ffmpeg)
-    available = _available(codec, executable)
-    encoder = next((spec for spec in available if spec in fitting), None)
-    if encoder is None:
-        encoder = _fitting(available, width, height, fps)[0]
+    encoder = _fitting(_available(codec, executable), width, height, fps)[0]
     options = {
         "format": container.muxer,
         "vcodec": encoder.name,
