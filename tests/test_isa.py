@@ -33,7 +33,11 @@ for dtype in DTYPES:
 def run(isa, code):
     return subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "CAMFUSE_ISA": isa, "PYTHONPATH": str(Path(__file__).parent)},
+        env={
+            **os.environ,
+            "CAMFUSE_ISA": isa,
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -15,7 +15,7 @@ PACKAGE = Path(camfuse.__file__).parent
 
 # From the ground up: a module may import from its own layer and from those before it.
 LAYERS = (
-    {"_C"},
+    {"_C", "quiet"},
     {"reference", "ops"},
     {"layers", "layouts", "preserve", "inputs", "targets", "stack", "methods"},
     {"captured", "storage", "capture", "collect"},
