@@ -44,6 +44,7 @@ def test_everything_is_even_and_nothing_overlaps(image, kinds, size, title, maps
     lengths += [side for _, _, top, left in canvas.panels for side in (top, left)]
     lengths += [side for strip in canvas.strips for side in strip]
     assert all(length % 2 == 0 and length >= 0 for length in lengths)
+    assert min(canvas.width, canvas.height) >= 16
     covered = np.zeros((canvas.height, canvas.width), np.int8)
     for top, height in canvas.strips:
         covered[top : top + height] += 1

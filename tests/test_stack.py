@@ -73,6 +73,14 @@ def test_selection_keeps_the_global_range(stack: camfuse.CamStack) -> None:
     assert torch.equal(stack.select(sample=-1).flat, stack.select(sample=2).flat)
 
 
+def test_layers_that_share_their_maps_keep_sharing_them(stack: camfuse.CamStack) -> None:
+    chosen = stack.select(layers=["conv", "stem", "conv", "conv"], sample=1)
+    assert chosen.offsets[0] == chosen.offsets[2] == chosen.offsets[3] != chosen.offsets[1]
+    assert chosen.flat.numel() == 2 * chosen.maps(0).numel()
+    for i, name in enumerate(chosen.names):
+        assert torch.equal(chosen.maps(i), stack.maps(name)[:, :, 1:2])
+
+
 def test_names_of_targets_are_chosen_and_kept_with_them(
     stack: camfuse.CamStack, tmp_path: Path
 ) -> None:

@@ -21,7 +21,7 @@ CAPTIONS: dict[PanelKind, str] = {
     "global": "global range",
 }
 _STRONG, _WEAK = 255, 170  # opacity of white text
-_SMALLEST, _LARGEST = 16, 8192  # panel sides
+_SMALLEST, _LARGEST = 16, 8192  # longer side of a panel
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,8 @@ class Canvas:
     def width(self) -> int:
         """Of a frame."""
         columns = 1 + max(column for _, _, _, column in self._cells)
-        return self.gap + columns * (self.panel_width + self.gap)
+        # Encoders take no less; only panels of a photograph a few pixels wide need it.
+        return max(_SMALLEST, self.gap + columns * (self.panel_width + self.gap))
 
     @property
     def height(self) -> int:

@@ -214,13 +214,18 @@ class CamStack:
         t = slice(None) if target is None else _only(_checked("target", target, targets))
         b = slice(None) if sample is None else _only(_checked("sample", sample, samples))
         kept = range(len(self)) if layers is None else [self.position(name) for name in layers]
-        flat, offsets = pack([self.maps(i)[r, t, b] for i in kept])
+        # Layers that share their maps keep sharing them, or many aliases of a large map would grow
+        # without bound.
+        places = [(self.offsets[i], *self.layers[i].size) for i in kept]
+        owners = dict(zip(places, kept, strict=True))
+        flat, starts = pack([self.maps(i)[r, t, b] for i in owners.values()])
+        start_of = dict(zip(owners, starts, strict=True))
         rows = torch.tensor(list(kept), dtype=torch.long, device=self.ranges.device)
         return dataclasses.replace(
             self,
             layers=tuple(self.layers[i] for i in kept),
             flat=flat.to(self.flat),
-            offsets=offsets,
+            offsets=tuple(start_of[place] for place in places),
             ranges=self.ranges[rows][:, r, t, b],
             global_ranges=self.global_ranges[r, t, b],
             methods=self.methods[r],
