@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from camfuse.animate import AnimationResult, animate
     from camfuse.explain import cam, layer_cams
     from camfuse.images import Preprocessing, read_image
+    from camfuse.memory import MemoryPrediction, predict_memory
     from camfuse.methods import METHODS
     from camfuse.models import LoadedModel, load_model
     from camfuse.render import Frames, render
@@ -31,6 +32,7 @@ __all__ = [
     "Frames",
     "LayerInfo",
     "LoadedModel",
+    "MemoryPrediction",
     "Preprocessing",
     "Skipped",
     "VideoError",
@@ -42,6 +44,7 @@ __all__ = [
     "layer_cams",
     "load_model",
     "load_stack",
+    "predict_memory",
     "read_image",
     "render",
     "save_stack",
@@ -54,6 +57,7 @@ _NAMES = {
     "animate": ["AnimationResult", "animate"],
     "explain": ["cam", "layer_cams"],
     "images": ["Preprocessing", "read_image"],
+    "memory": ["MemoryPrediction", "predict_memory"],
     "methods": ["METHODS"],
     "models": ["LoadedModel", "load_model"],
     "render": ["Frames", "render"],
