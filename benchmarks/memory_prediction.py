@@ -1,10 +1,10 @@
 """Predicted against measured memory of a pass: ``camfuse.predict_memory`` and the real thing.
 
 Measured in a process of its own as in :mod:`benchmarks.memory`: the high-water mark of a first and
-of a second pass, minus the resident memory before. What libraries load and keep once per process (code,
-oneDNN's kernels and workspaces) is not predicted: a plain forward pass over one sample brings it in
-before. The ratio without that deduction is reported beside it, and so is that of the tensors alone,
-without the eighth that is added for holes between them.
+of a second pass, minus the resident memory before. What libraries load and keep once per process
+(code, oneDNN's kernels and workspaces) is not predicted: a plain forward pass over one sample
+brings it in before. The ratio without that deduction is reported beside it, and so is that of the
+tensors alone, without the eighth that is added for holes between them.
 
 Usage: python -m benchmarks.memory_prediction [--quick]
 """

@@ -27,8 +27,7 @@ def test_bytes_come_as_numbers_or_with_a_unit(amount: int | str, count: int) -> 
 
 @pytest.mark.parametrize(
     "amount",
-    ["", "2", "2 gb", "2Gb", "GB", "-1GB", "1e9B", "2GB ", "2  GB", "٢GB", "infGB"]
-    + [True, 1.5, None, b"2GB"],
+    ["", "2", "2 gb", "GB", "-1GB", "1e9B", "2GB ", "2  GB", "٢GB", "infGB", True, 1.5, b"2GB"],
 )
 def test_anything_else_is_refused_by_name(amount: object) -> None:
     with pytest.raises(ValueError, match=r"max_memory: expected bytes, or text like '2GB'.*got"):

@@ -93,9 +93,6 @@ def predict_memory(
             depends on the values of tensors.
     """
     methods = find_methods(method)
-    model = unwrap(model)
-    check_model(model, allow_training=True)
-    select_layers(model, layers)
     if isinstance(targets, bool) or not isinstance(targets, int) or targets < 1:
         raise ValueError(f"targets: expected a number of targets, got {targets!r}")
     batch = first_image(inputs).shape[0]
@@ -112,7 +109,7 @@ def predict_memory(
         for here, there in zip(peaks, of_other, strict=True)
     )
     return MemoryPrediction(
-        model=_bytes_of(state_tensors(tuple(model.modules()))),
+        model=_bytes_of(state_tensors(tuple(unwrap(model).modules()))),
         batch=batch,
         first=with_holes(peaks[0]),
         later=with_holes(peaks[1]),
@@ -150,8 +147,12 @@ def rehearse(
 
     Raises:
         UnpredictableError: If the model cannot be rehearsed.
+        ValueError: If the model or the selection is none.
     """
-    modules = tuple(unwrap(model).modules())
+    model = unwrap(model)
+    check_model(model, allow_training=True)
+    select_layers(model, layers)
+    modules = tuple(model.modules())
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     samples = first_image(inputs).shape[0]
     with fake:

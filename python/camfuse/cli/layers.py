@@ -1,4 +1,4 @@
-"""``camfuse layers``: what is shown of a model, at which size, what is not, and the memory it takes."""
+"""``camfuse layers``: what is shown of a model, what is not and why, and the memory it takes."""
 
 from __future__ import annotations
 
