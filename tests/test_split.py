@@ -93,7 +93,7 @@ TARGETS = {
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS.keys())
-@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("samples", [2, 5])
 def test_parts_give_what_one_pass_gives(batches: list[int], target: object, samples: int) -> None:
     model, x = make(), image()
     options = {"method": ["gradcam", "randomcam"], "target": target, "layers": "all"}
@@ -102,7 +102,6 @@ def test_parts_give_what_one_pass_gives(batches: list[int], target: object, samp
     targets = {"targets": len(whole.targets), "layers": "all", "method": options["method"]}
     limit = limit_for(model, x, samples, **targets)
     assert_same(camfuse.layer_cams(make(), x, **options, max_memory=limit), whole)
-    assert len(batches) > 2
     assert batches[1] == samples
     assert sum(batches[1:]) == BATCH
 
@@ -266,7 +265,8 @@ class TestRefusals:
     def test_many_maps_that_do_not_fit_together_are_refused(self, batches: list[int]) -> None:
         model, x = make(), image(1).expand(10_000, -1, -1, -1)
         limit = 2 * predict_memory(model, x[:1]).first
-        with pytest.raises(MemoryError, match="max_memory: one sample at a time needs"):
+        message = r"max_memory: the maps of all samples \(10000\), and a pass over one, need"
+        with pytest.raises(MemoryError, match=message):
             camfuse.layer_cams(model, x, max_memory=limit)
         assert batches == []
 
@@ -429,6 +429,33 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     assert "max_memory= runs a batch in parts" in message
     assert "are left" in message
     assert int(grown) < 2**16  # KiB
+
+
+def test_the_process_stays_below_the_limit_over_many_parts() -> None:
+    """Loosely: a process has more in it than tensors."""
+    code = """
+import torch
+from pathlib import Path
+from torch import nn
+import camfuse
+
+def status(key):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(key))
+
+layers = [layer for _ in range(8) for layer in (nn.Conv2d(16, 16, 3, padding=1), nn.Tanh())]
+model = nn.Sequential(nn.Conv2d(3, 16, 3), *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+x = torch.randn(24, 3, 128, 128)
+limit = camfuse.predict_memory(model, x).needed(4, first=True)
+camfuse.layer_cams(model, x[:5], max_memory=limit)  # what libraries allocate once
+camfuse.predict_memory(model, x)
+before = status("VmRSS")
+Path("/proc/self/clear_refs").write_text("5")
+camfuse.layer_cams(model, x, max_memory=limit)
+print((status("VmHWM") - before) / limit)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 1.3
 
 
 def test_maps_of_parts_agree_with_single_samples() -> None:

@@ -24,7 +24,7 @@ from camfuse.collect import MapCollector
 from camfuse.inputs import Inputs, first_image
 from camfuse.layers import LayerSelection, select_layers, unwrap
 from camfuse.methods import Method, find_methods
-from camfuse.preserve import kept_attributes, state_tensors
+from camfuse.preserve import kept_attributes, kept_caches, state_tensors
 from camfuse.targets import Each, Target
 
 
@@ -168,7 +168,7 @@ def rehearse(
         collector = MapCollector(methods, seed=0)
         live.reset()
         try:
-            with kept_attributes(modules):
+            with kept_attributes(modules), kept_caches():
                 capture(
                     model,
                     stand_ins,

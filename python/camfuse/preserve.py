@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
+import gc
 import operator
 from collections.abc import Iterator, Sequence
 
@@ -73,6 +75,26 @@ def kept_attributes(modules: Sequence[nn.Module]) -> Iterator[None]:
             for key in values.keys() - earlier.keys():
                 del values[key]
             values.update({k: v for k, v in earlier.items() if values.get(k, values) is not v})
+
+
+@contextlib.contextmanager
+def kept_caches() -> Iterator[None]:
+    """Functions remember (``functools.lru_cache``) nothing that was made inside.
+
+    What grew is emptied, but for torch's own caches, which hold no tensors of models.
+    """
+    wrappers = [one for one in gc.get_objects() if type(one) is functools._lru_cache_wrapper]
+    caches = [
+        (one, one.cache_info().misses)
+        for one in wrappers
+        if str(getattr(one, "__module__", "")).partition(".")[0] not in ("torch", "sympy")
+    ]
+    try:
+        yield
+    finally:
+        for cache, misses in caches:
+            if cache.cache_info().misses != misses:
+                cache.cache_clear()
 
 
 @contextlib.contextmanager

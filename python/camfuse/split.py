@@ -27,6 +27,7 @@ from camfuse.memory import (
     with_holes,
 )
 from camfuse.methods import Method
+from camfuse.preserve import release_spare_memory
 from camfuse.targets import Target, count_targets, part_of_target
 
 # A pass that would need no more than this is not worth a look at the machine, nor one whose inputs
@@ -108,14 +109,16 @@ def collect_within(question: Question, limit: int | None) -> tuple[MapCollector,
         except UnpredictableError:
             part, history.prediction = _first_sample(question)
             parts.append(part)
+            _fitting_size(question, history, batch, limit)
     done = len(parts)
     while done < batch:
         size = _fitting_size(question, history, batch - done, limit)
         parts.append(question.answer(slice(done, done + size)))
         done += size
         history.fits = max(history.fits, size)
+        if done < batch:
+            release_spare_memory()  # or the holes of each part would add to those of the next
     if len(parts) == 1:
-        _fitting_size(question, history, 1, limit)
         return parts[0]
     whole = join([found for _, found in parts])
     collector = MapCollector(question.methods, question.seed)
@@ -187,12 +190,20 @@ def _fitting_size(question: Question, history: _History, samples: int, limit: in
         return prediction.needed(size, first=not history.fits) + maps * (batch - size)
 
     size = bisect_right(range(1, samples + 1), limit, key=needed)
-    if size == 0 or (size < batch and _WHILE_JOINING * maps * batch > limit):
-        least = max(needed(1), _WHILE_JOINING * maps * batch if batch > 1 else 0)
+    alone = prediction.needed(1, first=not history.fits)
+    joined = _WHILE_JOINING * maps * batch
+    if alone > limit:
         raise MemoryError(
-            f"max_memory: one sample at a time needs {format_bytes(least)} besides the model and "
+            f"max_memory: one sample at a time needs {format_bytes(alone)} besides the model and "
             f"its inputs, but {format_bytes(limit)} are allowed; fewer layers, a later first layer "
             "or smaller inputs need less"
+        )
+    if size == 0 or joined > limit:
+        total = format_bytes(max(joined, needed(1)))
+        raise MemoryError(
+            f"max_memory: the maps of all samples ({batch}), and a pass over one, need {total}, "
+            f"but {format_bytes(limit)} are allowed; fewer samples, layers, methods or targets "
+            "need less"
         )
     if size < samples == batch:
         _check_independence(question)
