@@ -45,7 +45,7 @@ cuda: $(VENV)/.dev  ## Compiles the CUDA code for every architecture; needs a to
 
 bench: $(VENV)/.built $(VENV)/.dev  ## The measurements behind the README's figures
 	$(PIP) install --quiet --no-build-isolation --editable '.[peers]'
-	for name in all_layers memory late_layer layer_cam render_frames; do \
+	for name in all_layers memory memory_prediction late_layer layer_cam render_frames; do \
 	  $(PY) -m benchmarks.$$name || exit 1; done
 
 clean:

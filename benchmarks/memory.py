@@ -38,8 +38,8 @@ def main(quick: bool) -> None:
                     ours["second"] / bare["second"],
                     goal,
                     {
-                        "ours_MiB": ours["second"] / 1024,
-                        "bare_MiB": bare["second"] / 1024,
+                        "ours_MiB": ours["second"] / 2**20,
+                        "bare_MiB": bare["second"] / 2**20,
                         "first_pass_ratio": ours["first"] / bare["first"],
                     },
                 )
@@ -58,7 +58,7 @@ def _median(side: str, name: str, layers: str, batch: int, rounds: int) -> dict[
 
 
 def one_side(side: str, name: str, layers: str, batch: int) -> None:
-    """Runs one side in this process and prints its extra memory in KiB."""
+    """Runs one side in this process and prints its extra memory in bytes."""
     import camfuse
     from benchmarks.models import bare_passes, build, image
 
@@ -70,18 +70,19 @@ def one_side(side: str, name: str, layers: str, batch: int) -> None:
         else:
             camfuse.layer_cams(model, x, layers=layers)
 
-    loaded = _status("VmRSS")
+    loaded = resident("VmRSS")
     extra = {}
     for which in ("first", "second"):
         Path("/proc/self/clear_refs").write_text("5")
         run()
-        extra[which] = _status("VmHWM") - loaded
+        extra[which] = resident("VmHWM") - loaded
     print(json.dumps(extra))
 
 
-def _status(key: str) -> int:
+def resident(key: str) -> int:
+    """``VmRSS`` or ``VmHWM`` of this process, in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(key))
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(key))
 
 
 if __name__ == "__main__":

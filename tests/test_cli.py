@@ -27,6 +27,10 @@ INFINITE = """Net(nn.Sequential):
     def forward(self, x):
         return super().forward(x) + float("inf")
 """
+VALUES = """Net(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x if x.isfinite().all() else x * 0)
+"""
 SHOWN = ["0", "1", "2", "3", "4"]
 
 
@@ -147,6 +151,41 @@ class TestLayers:
         assert shapes == [[8, 32, 32], [8, 32, 32], [8, 16, 16], [8, 14, 14], [8, 14, 14]]
         reasons = {one["name"]: one["reason"] for one in report["skipped"]}
         assert reasons.keys() == {"5", "6", "7"}
+
+    def test_json_tells_the_memory_that_maps_need(self, folder, capsys):
+        assert main(["layers", "--model", "own:make", "--batch", "4", "--json"]) == 0
+        memory = json.loads(capsys.readouterr().out)["memory"]
+        assert memory["model"] == 4 * (8 * 3 * 9 + 8 + 8 * 8 * 9 + 8 + 5 * 8 + 5)
+        assert memory["batch"] == 4
+        assert memory["first_pass"] > memory["later_passes"] > 4 * 4 * 8 * 32 * 32
+        grown = memory["first_pass_per_image"]
+        assert main(["layers", "--model", "own:make", "--json"]) == 0
+        one = json.loads(capsys.readouterr().out)["memory"]["first_pass"]
+        assert one + 3 * grown == pytest.approx(memory["first_pass"], rel=0.01)
+
+    def test_the_table_ends_with_the_memory_in_words(self, folder, capsys):
+        assert main(["layers", "--model", "own:make", "--batch", "4"]) == 0
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert "memory: model 3.41 kB; besides it, for 4 images" in last
+        assert "later passes" in last
+
+    def test_a_model_that_cannot_be_predicted_is_listed_all_the_same(self, folder, capsys):
+        text = OWN.replace("Net(nn.Sequential):", VALUES)
+        (folder / "own.py").write_text(text)
+        assert main(["layers", "--model", "own:make"]) == 0
+        assert "memory: unknown (model: its memory cannot be" in capsys.readouterr().out
+        assert main(["layers", "--model", "own:make", "--json"]) == 0
+        memory = json.loads(capsys.readouterr().out)["memory"]
+        assert "cannot be predicted" in memory["reason"]
+
+    def test_a_model_too_large_for_the_machine_is_one_line_and_exit_code_1(
+        self, folder, capsys, monkeypatch
+    ):
+        monkeypatch.setattr("camfuse.split._NEGLIGIBLE", 0)
+        monkeypatch.setattr("camfuse.split.available_memory", lambda device: 1000)
+        assert main(["layers", "--model", "own:make"]) == 1
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert last.startswith("camfuse: error: inputs: maps of 1 sample need")
 
     def test_the_table_has_a_line_per_layer(self, folder, capsys):
         assert main(["layers", "--model", "own:make", "--layers", "all"]) == 0

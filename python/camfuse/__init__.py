@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from camfuse.animate_images import animate_images
     from camfuse.explain import cam, layer_cams
     from camfuse.images import Preprocessing, read_image
+    from camfuse.memory import MemoryPrediction, predict_memory
     from camfuse.methods import METHODS
     from camfuse.models import LoadedModel, load_model
     from camfuse.question import Question
@@ -38,6 +39,7 @@ __all__ = [
     "Frames",
     "LayerInfo",
     "LoadedModel",
+    "MemoryPrediction",
     "Preprocessing",
     "Question",
     "Sheet",
@@ -55,6 +57,7 @@ __all__ = [
     "layer_cams",
     "load_model",
     "load_stack",
+    "predict_memory",
     "read_image",
     "render",
     "render_video",
@@ -71,6 +74,7 @@ _NAMES = {
     "animate_images": ["animate_images"],
     "explain": ["cam", "layer_cams"],
     "images": ["Preprocessing", "read_image"],
+    "memory": ["MemoryPrediction", "predict_memory"],
     "methods": ["METHODS"],
     "models": ["LoadedModel", "load_model"],
     "question": ["Question"],

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 from torch.autograd.graph import get_gradient_edge
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from camfuse.captured import Capture, Captured, Reshape, Visitor
+from camfuse.captured import UNREACHED, Capture, Captured, Reshape, Visitor
 from camfuse.inputs import Inputs, call_arguments, first_image
 from camfuse.layers import LayerSelection, Selection, repeats_input, select_layers, unwrap
 from camfuse.layouts import Layout, LayoutTracker
@@ -48,6 +49,7 @@ def capture(
     reshape: Reshape | None = None,
     allow_training: bool = False,
     create_graph: bool = False,
+    rehearsal: Rehearsal | None = None,
 ) -> Capture:
     """Runs one forward and one backward pass per target and visits every selected layer.
 
@@ -66,16 +68,17 @@ def capture(
         create_graph: Whether pairs stay attached to the graph, so that maps can be differentiated;
             ``requires_grad`` is then left alone, nothing is detached, and visits come after the
             backward pass.
+        rehearsal: Makes this a pass on stand-ins, from which nothing is learned about the model.
 
     Raises:
         ValueError: If an argument does not fit, the model is in training mode or holds inference
             tensors, or no target depends on any selected layer.
     """
     model = unwrap(model)
-    _check_model(model, allow_training)
+    check_model(model, allow_training)
     selection = select_layers(model, layers)
     with one_at_a_time:
-        known = _overwritten.setdefault(model, {})
+        known = rehearsal.overwritten if rehearsal else _overwritten.setdefault(model, {})
         # What a model overwrites is learned by running into it: each retry knows more.
         copy_all = keep_saved = False
         for _ in range(3):
@@ -83,7 +86,7 @@ def capture(
                 model, inputs, visit, selection, target, reshape, known, create_graph, copy_all
             )
             try:
-                found = one_pass.run(keep_saved=keep_saved)
+                found = one_pass.run(keep_saved, rehearsal.modes if rehearsal else ())
             except _OverwrittenError:
                 copy_all = True
             except RuntimeError as error:
@@ -93,14 +96,51 @@ def capture(
                     raise
                 keep_saved = True
             else:
-                if one_pass.learning:
+                if one_pass.learning and not rehearsal:
                     release_spare_memory()
                 return found
         raise RuntimeError("activations keep being overwritten differently in each pass")
 
 
+def check_model(model: nn.Module, allow_training: bool) -> None:
+    """Raises ValueError if no maps can be made of ``model``."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ValueError("model: TorchScript modules run no hooks; pass the module it was made of")
+    modules = tuple(model.modules())
+    if not allow_training and any(module.training for module in modules):
+        name = next(name for name, module in model.named_modules() if module.training)
+        where = f"its layer {name!r}" if name else "the model"
+        raise ValueError(
+            f"model: {where} is in training mode, which makes maps depend on the batch and on "
+            "chance; call model.eval(), or pass allow_training=True"
+        )
+    for tensor in state_tensors(modules):
+        if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
+            raise ValueError("model: a lazy layer has no parameters yet; run the model once first")
+        if tensor.is_inference():
+            raise ValueError(
+                "model: its parameters or buffers are inference tensors, for which no gradient can "
+                "be computed; load the model outside torch.inference_mode()"
+            )
+
+
 class _OverwrittenError(Exception):
     """An activation was overwritten that had not been before."""
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """A pass, or several, on stand-ins for the real tensors.
+
+    Attributes:
+        modes: Entered around the model's own code, whose parameters and buffers stay real.
+        overwritten: What these passes learn, apart from what is known about the model.
+    """
+
+    modes: tuple[AbstractContextManager[object], ...]
+    overwritten: dict[str, bool] = field(default_factory=dict)
 
 
 # What earlier passes taught about a model: whether a later module overwrites a layer's output.
@@ -157,8 +197,8 @@ class _Pass:
         self.current_target = 0
         self.last_target = 0
 
-    def run(self, *, keep_saved: bool) -> Capture:
-        """Both passes; ``keep_saved`` lets the model overwrite what autograd saved."""
+    def run(self, keep_saved: bool, modes: Sequence[AbstractContextManager[object]]) -> Capture:
+        """Both passes, inside ``modes``; ``keep_saved``: the model may overwrite what is saved."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
@@ -170,6 +210,8 @@ class _Pass:
             if not self.create_graph:
                 stack.enter_context(frozen(self.modules))
             stack.enter_context(borrowed_buffers(self.modules))
+            for mode in modes:
+                stack.enter_context(mode)
             stack.callback(self._let_go)
             _running.passes.append(self)
             stack.callback(_running.passes.pop)
@@ -430,12 +472,12 @@ class _Pass:
                 self.skipped.append(Skipped(name, type(module).__name__, "not executed"))
         for record in self.layers:
             if not record.original.reached and record.shown:
-                reason = "target does not depend on it"
-                self.skipped.append(Skipped(record.name, record.type, reason))
+                self.skipped.append(Skipped(record.name, record.type, UNREACHED))
 
 
 def _share_memory(one: Tensor, other: Tensor) -> bool:
-    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+    storages = one.untyped_storage()._cdata, other.untyped_storage()._cdata
+    return bool(storages[0] == storages[1])
 
 
 def _edge(tensor: Tensor) -> tuple[object, int, int] | None:
@@ -448,26 +490,3 @@ def _edge(tensor: Tensor) -> tuple[object, int, int] | None:
 
 def _detached(scores: Scores) -> Scores:
     return replace(scores, values=tuple(one.detach() for one in scores.values))
-
-
-def _check_model(model: nn.Module, allow_training: bool) -> None:
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
-    if isinstance(model, torch.jit.ScriptModule):
-        raise ValueError("model: TorchScript modules run no hooks; pass the module it was made of")
-    modules = tuple(model.modules())
-    if not allow_training and any(module.training for module in modules):
-        name = next(name for name, module in model.named_modules() if module.training)
-        where = f"its layer {name!r}" if name else "the model"
-        raise ValueError(
-            f"model: {where} is in training mode, which makes maps depend on the batch and on "
-            "chance; call model.eval(), or pass allow_training=True"
-        )
-    for tensor in state_tensors(modules):
-        if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
-            raise ValueError("model: a lazy layer has no parameters yet; run the model once first")
-        if tensor.is_inference():
-            raise ValueError(
-                "model: its parameters or buffers are inference tensors, for which no gradient can "
-                "be computed; load the model outside torch.inference_mode()"
-            )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from camfuse.stack import Skipped
@@ -13,6 +14,9 @@ from camfuse.targets import Scores
 
 Reshape = Callable[[Tensor], Tensor]
 """From an output of unknown layout (and from its gradient) to ``[B, C, h, w]``."""
+
+UNREACHED = "target does not depend on it"
+"""Why a captured layer that no gradient reached is not shown."""
 
 
 @dataclass(eq=False)
@@ -78,3 +82,38 @@ class Capture:
     scores: Scores
     batch: int
     input_size: tuple[int, int]
+
+
+def join(parts: Sequence[Capture]) -> Capture:
+    """What one pass would have found over all the samples of several.
+
+    Raises:
+        RuntimeError: If other layers ran, or ran otherwise, for other samples.
+    """
+    layers: dict[str, Captured] = {}
+    names: dict[int, str] = {}
+    for part in parts:
+        for layer in part.layers:
+            twin = layers.setdefault(layer.name, layer)
+            if names.setdefault(layer.index, layer.name) != layer.name or (
+                (twin.index, twin.shape) != (layer.index, layer.shape)
+            ):
+                raise RuntimeError(
+                    f"{layer.name}: the model runs other layers, or otherwise, for other samples; "
+                    "its batch cannot be split, pass samples one by one"
+                )
+    reached = {(name, UNREACHED) for name in layers}
+    skipped = dict.fromkeys(one for part in parts for one in part.skipped)
+    scores = [part.scores for part in parts]
+    return Capture(
+        layers=tuple(sorted(layers.values(), key=lambda layer: layer.index)),
+        skipped=tuple(one for one in skipped if (one.name, one.reason) not in reached),
+        warnings=tuple(dict.fromkeys(warning for part in parts for warning in part.warnings)),
+        scores=Scores(
+            values=tuple(torch.cat(of) for of in zip(*(s.values for s in scores), strict=True)),
+            indices=torch.cat([one.indices for one in scores], 1),
+            probabilities=torch.cat([one.probabilities for one in scores], 1),
+        ),
+        batch=sum(part.batch for part in parts),
+        input_size=parts[0].input_size,
+    )

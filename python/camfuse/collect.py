@@ -62,6 +62,37 @@ class MapCollector:
             maps, ranges = results[0]
         self._found.setdefault(layer, {})[target] = maps, ranges
 
+    @property
+    def nbytes(self) -> int:
+        """What all that was collected occupies."""
+        pairs = (pair for by_target in self._found.values() for pair in by_target.values())
+        return sum(maps.nbytes + ranges.nbytes for maps, ranges in pairs)
+
+    def take_over(self, parts: Sequence[tuple[MapCollector, Capture]], whole: Capture) -> None:
+        """Takes the maps that others collected for parts of a batch, in order.
+
+        Args:
+            parts: Those others, which have nothing afterwards, and what was captured meanwhile.
+            whole: What :func:`camfuse.captured.join` makes of the latter.
+        """
+        for layer in whole.layers:
+            if layer.alias_of is not None:
+                continue
+            found = []
+            for collector, captured in parts:
+                twin = next((one for one in captured.layers if one.name == layer.name), None)
+                found.append((captured.batch, collector._found.pop(twin, {}) if twin else {}))
+            some = next(pair for _, by_target in found for pair in by_target.values())
+            targets = {t for _, by_target in found for t in by_target}
+            # Samples whose scores do not depend on the layer have maps of zero.
+            self._found[layer] = {
+                t: (
+                    torch.cat([by.get(t, _blank(some, n))[0] for n, by in found], 1),
+                    torch.cat([by.get(t, _blank(some, n))[1] for n, by in found], 1),
+                )
+                for t in targets
+            }
+
     def stack(self, found: Capture, model: str, on_nonfinite: OnNonfinite) -> CamStack:
         """All maps that were collected, one after another.
 
@@ -158,3 +189,9 @@ class MapCollector:
 def _with_magnitudes(methods: Sequence[Method]) -> list[ops.Rule]:
     rules = [one.rule for one in methods]
     return list(dict.fromkeys([*rules, *(ops.MAGNITUDE_OF[rule] for rule in rules)]))
+
+
+def _blank(like: tuple[Tensor, Tensor], batch: int) -> tuple[Tensor, Tensor]:
+    """Maps and ranges of zero for ``batch`` samples."""
+    maps, ranges = like
+    return maps.new_zeros(len(maps), batch, *maps.shape[2:]), ranges.new_zeros(len(maps), batch, 2)

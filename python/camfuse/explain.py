@@ -8,12 +8,14 @@ from typing import get_args
 from torch import Tensor, nn
 
 from camfuse import ops
+from camfuse.amounts import parse_bytes
 from camfuse.capture import capture
 from camfuse.captured import Captured, Reshape
-from camfuse.collect import MapCollector, OnNonfinite
+from camfuse.collect import OnNonfinite
 from camfuse.inputs import Inputs, first_image
 from camfuse.layers import LayerSelection, find_layer, unwrap
-from camfuse.methods import find_method
+from camfuse.methods import find_method, find_methods
+from camfuse.split import Request, collect_within, fitting
 from camfuse.stack import CamStack
 from camfuse.targets import Target
 from camfuse.thinning import split_thinning, thin_out
@@ -30,6 +32,7 @@ def layer_cams(
     on_nonfinite: OnNonfinite = "raise",
     allow_training: bool = False,
     create_graph: bool = False,
+    max_memory: int | str | None = None,
     seed: int = 0,
 ) -> CamStack:
     """Raw class activation maps of many layers from one forward and one backward pass.
@@ -51,6 +54,12 @@ def layer_cams(
             such layers out.
         allow_training: Whether modules may be in training mode.
         create_graph: Whether the maps stay differentiable, to stand in a loss.
+        max_memory: Splits the batch so that no pass is predicted to need more than this besides
+            the model and its inputs: bytes, or text like ``"2GB"`` or ``"512MiB"``. Tensors whose
+            first axis is the batch are split, a function among the targets sees the output for one
+            part. See :func:`camfuse.predict_memory`; a model that cannot be predicted is measured
+            on its first sample. Without a limit the batch is one pass, which is refused where
+            its tensors alone would need more than the machine has left.
         seed: For methods that draw at random.
 
     Returns:
@@ -60,25 +69,24 @@ def layer_cams(
     Raises:
         ValueError: If an argument does not fit.
         FloatingPointError: If a map is not finite and ``on_nonfinite`` is ``"raise"``.
+        MemoryError: If not even one sample fits into ``max_memory``, or the pass into the machine.
     """
     if on_nonfinite not in get_args(OnNonfinite):
         raise ValueError(f"on_nonfinite: expected 'raise' or 'skip', got {on_nonfinite!r}")
-    names = [method] if isinstance(method, str) or not isinstance(method, Sequence) else method
-    methods = [find_method(name) for name in names]
-    if not methods:
-        raise ValueError("method: expected at least one method, got none")
+    limit = None if max_memory is None else parse_bytes("max_memory", max_memory)
     captured, thinning = split_thinning(layers)
-    collector = MapCollector(methods, seed)
-    found = capture(
+    request = Request(
         model,
         inputs,
-        collector,
-        layers=captured,
+        find_methods(method),
+        captured,
         target=target,
         reshape=reshape,
         allow_training=allow_training,
         create_graph=create_graph,
+        seed=seed,
     )
+    collector, found = collect_within(request, limit)
     stack = collector.stack(found, type(model).__name__, on_nonfinite)
     return thin_out(stack, thinning) if thinning else stack
 
@@ -116,6 +124,7 @@ def cam(
     Raises:
         ValueError: If an argument does not fit, or the layer cannot be shown (with the reason).
         FloatingPointError: If the map is not finite.
+        MemoryError: If the pass would need more than the machine has left.
     """
     how = find_method(method)
     maps: dict[tuple[Captured, int], Tensor] = {}
@@ -129,15 +138,17 @@ def cam(
     if size is None and image.ndim != 4:
         raise ValueError("size: expected (H, W), since no input is an image")
     finished = size or (image.shape[2], image.shape[3])
-    found = capture(
-        model,
-        inputs,
-        visit,
-        layers=find_layer(unwrap(model), layer) if isinstance(layer, str) else layer,
-        target=target,
-        reshape=reshape,
-        allow_training=allow_training,
-    )
+    chosen = find_layer(unwrap(model), layer) if isinstance(layer, str) else layer
+    with fitting(Request(model, inputs, [how], chosen, reshape=reshape)):
+        found = capture(
+            model,
+            inputs,
+            visit,
+            layers=chosen,
+            target=target,
+            reshape=reshape,
+            allow_training=allow_training,
+        )
     several = len(found.layers) * len(found.scores.values)
     if several != 1:
         reasons = "; ".join(f"{one.name}: {one.reason}" for one in found.skipped)

@@ -63,6 +63,17 @@ def call_arguments(
     return ((), dict(copies)) if isinstance(inputs, Mapping) else (tuple(copies), {})
 
 
+def part_of_inputs(inputs: Inputs, batch: int, part: slice) -> Inputs:
+    """The inputs for some samples: of tensors whose first axis is the batch, these samples only."""
+
+    def cut(value: Any) -> Any:
+        batched = isinstance(value, Tensor) and value.ndim and len(value) == batch
+        return value[part] if batched else value
+
+    parts: Inputs = tree_map(cut, inputs)
+    return parts
+
+
 def _tensors(inputs: Inputs) -> list[Tensor]:
     if not isinstance(inputs, Tensor | Sequence | Mapping) or isinstance(inputs, str):
         raise ValueError(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
+import gc
+import operator
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -55,6 +58,49 @@ def borrowed_buffers(modules: Sequence[nn.Module]) -> Iterator[None]:
         for module, buffers in kept:
             module._buffers.clear()
             module._buffers.update(buffers)
+
+
+@contextlib.contextmanager
+def kept_attributes(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """What modules keep in attributes, or in lists and dicts there, is as before afterwards.
+
+    Models cache positions, or leave activations for others to read.
+    """
+    kept = [vars(module) for module in modules]
+    dicts = [*kept, *(one for values in kept for one in values.values() if type(one) is dict)]
+    lists = [one for values in kept for one in values.values() if type(one) is list]
+    dicts_before, lists_before = [dict(one) for one in dicts], [list(one) for one in lists]
+    try:
+        yield
+    finally:
+        # Only what differs is touched: another thread may be using the model.
+        for items, before in zip(lists, lists_before, strict=True):
+            if len(items) != len(before) or any(map(operator.is_not, items, before)):
+                items[:] = before
+        for values, earlier in zip(dicts, dicts_before, strict=True):
+            for key in values.keys() - earlier.keys():
+                del values[key]
+            values.update({k: v for k, v in earlier.items() if values.get(k, values) is not v})
+
+
+@contextlib.contextmanager
+def kept_caches() -> Iterator[None]:
+    """Functions remember (``functools.lru_cache``) nothing that was made inside.
+
+    What grew is emptied, but for torch's own caches, which hold no tensors of models.
+    """
+    wrappers = [one for one in gc.get_objects() if type(one) is functools._lru_cache_wrapper]
+    caches = [
+        (one, one.cache_info().misses)
+        for one in wrappers
+        if str(getattr(one, "__module__", "")).partition(".")[0] not in ("torch", "sympy")
+    ]
+    try:
+        yield
+    finally:
+        for cache, misses in caches:
+            if cache.cache_info().misses != misses:
+                cache.cache_clear()
 
 
 @contextlib.contextmanager

@@ -10,14 +10,16 @@ from typing import get_args
 import torch
 from PIL import Image
 
+from camfuse.amounts import parse_bytes
 from camfuse.checks import expect
 from camfuse.class_names import NamedTarget, names_of, resolve_names
 from camfuse.collect import OnNonfinite
 from camfuse.explain import layer_cams
 from camfuse.layers import LayerSelection
-from camfuse.methods import find_method
+from camfuse.methods import find_methods
 from camfuse.models import LoadedModel
 from camfuse.stack import CamStack
+from camfuse.thinning import split_thinning
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,14 @@ class Question:
         if self.on_nonfinite not in get_args(OnNonfinite):
             raise ValueError(f"on_nonfinite: expected 'raise' or 'skip', got {self.on_nonfinite!r}")
         expect("method", self.method, str, Sequence)
-        if not self.method:
-            raise ValueError("method: expected at least one method, got none")
         for name in self.methods:
             expect("method", name, str)
-            find_method(name)
+        find_methods(self.methods)
         if len(set(self.methods)) != len(self.methods):
             raise ValueError(f"method: expected each method once, got {', '.join(self.methods)}")
+        split_thinning(self.layers)
+        if self.max_memory is not None:
+            parse_bytes("max_memory", self.max_memory)
 
     def ask(self, model: LoadedModel, photographs: Sequence[Image.Image]) -> CamStack:
         """The maps ``[R, T, B, h, w]`` of all photographs from one pass, with names."""
@@ -71,7 +74,7 @@ class Question:
             layers=self.layers,
             target=resolve_names(self.target, model.classes),
             on_nonfinite=self.on_nonfinite,
-            # max_memory=self.max_memory,
+            max_memory=self.max_memory,
         )
         return dataclasses.replace(
             stack, model=model.spec, target_names=names_of(stack.targets, model.classes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -59,6 +59,34 @@ def resolve_targets(target: Target, output: Any, batch: int) -> Scores:
     return Scores(values, torch.stack(indices).cpu(), torch.stack(probabilities).float().cpu())
 
 
+def count_targets(target: Target) -> int:
+    """T, the number of targets."""
+    return len(_split(target))
+
+
+def part_of_target(target: Target, batch: int, part: slice) -> Target:
+    """``target`` for some samples of a batch; functions see only these samples' output.
+
+    Raises:
+        ValueError: If there is not one class per sample.
+    """
+    if isinstance(target, Each):
+        return Each([part_of_target(one, batch, part) for one in target.targets])
+    if isinstance(target, _SegmentationMean):
+        return target.part(batch, part)
+    if target is None or callable(target) or isinstance(target, int):
+        return target
+    try:
+        indices = torch.as_tensor(target)
+    except (TypeError, ValueError, RuntimeError):
+        raise _not_a_target(target) from None
+    if indices.ndim == 0:
+        return target
+    if indices.ndim > 2 or indices.shape[-1] != batch:
+        raise _not_per_sample(indices, batch)
+    return indices[..., part]
+
+
 def segmentation_mean(category: int, mask: Tensor | None = None) -> TargetFunction:
     """Mean logit of one class of a segmentation output ``[B, classes, H, W]``.
 
@@ -66,16 +94,31 @@ def segmentation_mean(category: int, mask: Tensor | None = None) -> TargetFuncti
         category: The class.
         mask: Optional ``[H, W]`` or ``[B, H, W]``; the mean is taken over its non-zero pixels.
     """
+    return _SegmentationMean(category, mask)
 
-    def score(output: Any) -> Tensor:
+
+@dataclass(frozen=True, eq=False)
+class _SegmentationMean:
+    category: int
+    mask: Tensor | None
+
+    def __call__(self, output: Any) -> Tensor:
         logits: Tensor = output["out"] if isinstance(output, dict) else output
-        plane = logits[:, category]
-        if mask is None:
+        plane = logits[:, self.category]
+        if self.mask is None:
             return plane.mean((-2, -1))
-        weight = (mask != 0).to(plane).expand_as(plane)
+        weight = (self.mask != 0).to(plane).expand_as(plane)
         return (plane * weight).sum((-2, -1)) / weight.sum((-2, -1)).clamp(min=1)
 
-    return score
+    def part(self, batch: int, part: slice) -> _SegmentationMean:
+        """The same for some samples of a batch."""
+        if self.mask is None or self.mask.ndim < 3 or len(self.mask) == 1:
+            return self
+        if len(self.mask) != batch:
+            raise ValueError(
+                f"mask: expected [H, W] or [{batch}, H, W], got shape {tuple(self.mask.shape)}"
+            )
+        return replace(self, mask=self.mask[part])
 
 
 def box_score(label: int, box: Sequence[float], min_iou: float = 0.5) -> TargetFunction:
@@ -142,23 +185,30 @@ def _class_indices(target: Any, output: Tensor, batch: int) -> Tensor:
     try:
         indices = torch.as_tensor(target, device=output.device)
     except (TypeError, ValueError, RuntimeError):
-        raise ValueError(
-            f"target: expected None, a class index, one per sample or a function, got {target!r}"
-        ) from None
+        raise _not_a_target(target) from None
     if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
         raise ValueError(f"target: expected class indices, got {indices.dtype}")
     if indices.ndim == 0:
         indices = indices.expand(batch)
     if indices.shape != (batch,):
-        raise ValueError(
-            f"target: expected one class or one per sample ({batch}), got shape "
-            f"{tuple(indices.shape)}"
-        )
+        raise _not_per_sample(indices, batch)
     classes = output.shape[1]
     if batch and not (int(indices.min()) >= 0 and int(indices.max()) < classes):
         bad = next(int(i) for i in indices if not 0 <= int(i) < classes)
         raise ValueError(f"target: expected a class in 0..{classes - 1}, got {bad}")
     return indices.long()
+
+
+def _not_a_target(target: Any) -> ValueError:
+    return ValueError(
+        f"target: expected None, a class index, one per sample or a function, got {target!r}"
+    )
+
+
+def _not_per_sample(indices: Tensor, batch: int) -> ValueError:
+    return ValueError(
+        f"target: expected one class or one per sample ({batch}), got shape {tuple(indices.shape)}"
+    )
 
 
 def _function_scores(target: TargetFunction, output: Any, batch: int) -> Tensor:

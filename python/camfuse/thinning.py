@@ -29,8 +29,10 @@ def split_thinning(layers: LayerSelection) -> tuple[LayerSelection, list[str]]:
     Raises:
         ValueError: If the N of an ``every:N`` is not a whole number of at least 1.
     """
-    if isinstance(layers, str | nn.Module) or not isinstance(layers, Sequence):
+    if isinstance(layers, str | nn.Module):
         layers = [layers]
+    if not isinstance(layers, Sequence):
+        return layers, []  # select_layers() will say so
     steps = [item for item in layers if isinstance(item, str) and _is_thinning(item)]
     for step in steps:
         if step != STAGE_ENDS:

@@ -78,7 +78,8 @@ def _verdict(error: Exception) -> tuple[int, str]:
     message = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
     if isinstance(error, ValueError) and _is_ours(error.__traceback__):
         return 2, message
-    if isinstance(error, ValueError | RuntimeError | OSError | FloatingPointError) and message:
+    expected = ValueError | RuntimeError | OSError | FloatingPointError | MemoryError
+    if isinstance(error, expected) and message:
         return 1, message
     kind = type(error).__name__
     return 1, f"{kind}: {message}" if message else kind

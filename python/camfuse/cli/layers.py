@@ -1,4 +1,4 @@
-"""``camfuse layers``: what is shown of a model, at which size, and what is skipped and why."""
+"""``camfuse layers``: what is shown of a model, what is not and why, and the memory it takes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import sys
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
+from camfuse.amounts import format_bytes
 from camfuse.cli import import_all, options
 
 if TYPE_CHECKING:
+    from camfuse.memory import MemoryPrediction
     from camfuse.stack import CamStack
 
 _PIPE_COLUMNS = 200
@@ -20,38 +22,58 @@ def layers(
     weights: options.Weights = None,
     layers: options.Layers = None,
     device: options.Device = "cpu",
+    batch: options.Batch = 1,
     as_json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """List the layers of a model: true output sizes, and what is skipped and why.
+    """List the layers of a model: true sizes, what is skipped and why, and the memory they need.
 
     Found by a real pass on noise of the model's input size. --weights random needs no download.
     """
     with redirect_stdout(sys.stderr):  # libraries and the user's model may print
-        spec, stack = _capture(model, weights, options.parse_layers(layers), device)
-    report = _report(spec, stack)
+        report = _report(model, weights, options.parse_layers(layers), device, batch)
     if as_json:
         print(json.dumps(report))
     else:
         _print_table(report)
 
 
-def _capture(
-    model: str, weights: str | None, layers: list[str], device: str
-) -> tuple[str, CamStack]:
+def _report(
+    model: str, weights: str | None, layers: list[str], device: str, batch: int
+) -> dict[str, Any]:
     import_all()
     import torch
 
     from camfuse.explain import layer_cams
+    from camfuse.memory import UnpredictableError, predict_memory
     from camfuse.models import load_model
 
     loaded = load_model(model, weights=weights, device=device)
     height, width = loaded.preprocessing.size
     noise = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(0))
-    return loaded.spec, layer_cams(loaded.module, noise.to(device), layers=layers)
+    image = noise.to(device)
+    stack = layer_cams(loaded.module, image, layers=layers)
+    images = image.expand(batch, -1, -1, -1)
+    memory: dict[str, int | str]
+    try:
+        memory = _memory(predict_memory(loaded.module, images, layers=layers))
+    except UnpredictableError as error:
+        memory = {"reason": str(error)}
+    return _layers(loaded.spec, stack) | {"memory": memory}
 
 
-def _report(spec: str, stack: CamStack) -> dict[str, Any]:
+def _memory(predicted: MemoryPrediction) -> dict[str, int | str]:
+    return {
+        "model": predicted.model,
+        "batch": predicted.batch,
+        "first_pass": predicted.first,
+        "later_passes": predicted.later,
+        "first_pass_per_image": predicted.first_per_sample,
+        "later_passes_per_image": predicted.later_per_sample,
+    }
+
+
+def _layers(spec: str, stack: CamStack) -> dict[str, Any]:
     return {
         "model": spec,
         "input_size": list(stack.input_size),
@@ -103,3 +125,17 @@ def _print_table(report: dict[str, Any]) -> None:
     console.print(table)
     for warning in report["warnings"]:
         console.print(Text(f"warning: {warning}"))
+    console.print(Text(_memory_in_words(report["memory"])))
+
+
+def _memory_in_words(memory: dict[str, Any]) -> str:
+    if "reason" in memory:
+        return f"memory: unknown ({memory['reason']})"
+    amounts = {key: format_bytes(value) for key, value in memory.items() if key != "batch"}
+    count = memory["batch"]
+    images = "1 image" if count == 1 else f"{count} images"
+    return (
+        f"memory: model {amounts['model']}; besides it, for {images} (and for each further one), "
+        f"first pass {amounts['first_pass']} ({amounts['first_pass_per_image']}), "
+        f"later passes {amounts['later_passes']} ({amounts['later_passes_per_image']})"
+    )

@@ -161,6 +161,9 @@ Device = Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda or cuda:N."
 Ffmpeg = Annotated[
     Path | None, typer.Option(metavar="PATH", help="The ffmpeg to run; found by itself if absent.")
 ]
+Batch = Annotated[
+    int, typer.Option(metavar="N", min=1, help="Images per pass, for the memory they need.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, nothing else.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
