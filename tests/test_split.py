@@ -431,31 +431,32 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     assert int(grown) < 2**16  # KiB
 
 
-def test_the_process_stays_below_the_limit_over_many_parts() -> None:
+@pytest.mark.slow
+def test_the_process_stays_near_the_limit_over_many_parts() -> None:
     """Loosely: a process has more in it than tensors."""
+    pytest.importorskip("torchvision")
     code = """
-import torch
+import torch, torchvision
 from pathlib import Path
-from torch import nn
 import camfuse
 
 def status(key):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(key))
 
-layers = [layer for _ in range(8) for layer in (nn.Conv2d(16, 16, 3, padding=1), nn.Tanh())]
-model = nn.Sequential(nn.Conv2d(3, 16, 3), *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
-x = torch.randn(24, 3, 128, 128)
-limit = camfuse.predict_memory(model, x).needed(4, first=True)
-camfuse.layer_cams(model, x[:5], max_memory=limit)  # what libraries allocate once
+torch.manual_seed(0)
+model = torchvision.models.resnet50(weights=None).eval()
+x = torch.randn(12, 3, 160, 160)
+with torch.no_grad():
+    model(x[:1])  # what libraries allocate once
 camfuse.predict_memory(model, x)
 before = status("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")
-camfuse.layer_cams(model, x, max_memory=limit)
-print((status("VmHWM") - before) / limit)
+camfuse.layer_cams(model, x, max_memory="250MB")
+print((status("VmHWM") - before) / 250e6)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 1.3
+    assert float(done.stdout) < 1.15
 
 
 def test_maps_of_parts_agree_with_single_samples() -> None:
