@@ -1,4 +1,4 @@
-"""Shared by all tests: the ``cuda`` marker, judges of videos, ffmpegs, a folder to work in."""
+"""Shared by all tests: the ``cuda`` marker, ffprobe, ffmpegs, a folder to work in, a small disk."""
 
 import json
 import os
@@ -76,3 +76,27 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "own.py").write_text(OWN)
     yield tmp_path
     sys.modules.pop("own", None)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A function that makes a file system of so many bytes."""
+    mounted = []
+
+    def make(size):
+        folder = tmp_path / f"disk{len(mounted)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
+        try:
+            subprocess.run(command, check=True, capture_output=True, text=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            reason = f"cannot mount a tmpfs: {getattr(error, 'stderr', error)}".strip()
+            if os.environ.get("CAMFUSE_REQUIRE_TMPFS") == "1":
+                pytest.fail(f"{reason}, but CAMFUSE_REQUIRE_TMPFS=1")
+            pytest.skip(reason)
+        mounted.append(folder)
+        return folder
+
+    yield make
+    for folder in mounted:
+        subprocess.run(["umount", folder], check=True)

@@ -141,6 +141,17 @@ class TestAnimate:
         assert animate() == 0
         assert (folder / "photo.mp4").stat().st_size > 1000
 
+    @pytest.mark.parametrize(
+        "stem",
+        ["with space", 'it\'s "quoted"', "new\nline", "-dash", "100%d", "漢é😀", "a:b", "#=;"],
+    )
+    def test_a_photograph_may_have_any_name(self, folder, stem):
+        shutil.copy("photo.png", f"{stem}.png")
+        options = ["--model", "own:make", "--size", "64", "--save-maps", f"{stem}.safetensors"]
+        assert main(["animate", *options, "--", f"{stem}.png"]) == 0
+        assert probe(folder / f"{stem}.mp4", "nb_read_frames") == {"nb_read_frames": "5"}
+        assert len(load_stack(f"{stem}.safetensors")) == 5
+
 
 class TestLayers:
     def test_json_tells_the_true_sizes_and_what_is_skipped(self, folder, capsys):
@@ -458,6 +469,21 @@ class TestStills:
         assert message in said
         assert said.count("\n") == 1
         assert [one for one in sorted(folder.iterdir()) if one.name != "__pycache__"] == before
+
+    @pytest.mark.parametrize("name", ["sheet.png", "sheet.svg", "still.png", "still.npy"])
+    def test_a_full_disk_is_one_line_and_leaves_no_file(self, folder, capsys, disk, name):
+        full = disk(4096)
+        (full / "filler").write_bytes(bytes(4096))
+        command, _ = name.split(".")
+        options = ["--layer", "3"] if command == "still" else []
+        done = main(
+            [command, "photo.png", "--model", "own:make", *options, "--out", f"{full}/{name}"]
+        )
+        assert done == 1
+        said = capsys.readouterr().err.removeprefix("a model that talks\n")
+        assert said.startswith("camfuse: error: ")
+        assert said.count("\n") == 1
+        assert [path.name for path in full.iterdir()] == ["filler"]
 
 
 class TestRender:

@@ -216,3 +216,11 @@ def test_f64_models_have_f64_maps() -> None:
     assert (stack.flat.dtype, single.flat.dtype) == (torch.float64, torch.float32)
     for name in stack.names:
         assert relative_error(single[name], stack[name]) < 1e-4
+
+
+def test_a_full_disk_is_an_error_that_leaves_no_file(stack: camfuse.CamStack, disk) -> None:
+    folder = disk(16384)
+    assert stack.flat.nbytes > 16384
+    with pytest.raises(OSError, match=r"x\.safetensors: cannot be written"):
+        camfuse.save_stack(stack, folder / "x.safetensors")
+    assert list(folder.iterdir()) == []

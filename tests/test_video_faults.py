@@ -148,30 +148,6 @@ def test_a_slowly_reading_ffmpeg_gets_every_frame_while_few_are_held(tmp_path, s
 # The disk
 
 
-@pytest.fixture
-def disk(tmp_path):
-    """A function that makes a file system of so many bytes."""
-    mounted = []
-
-    def make(size):
-        folder = tmp_path / f"disk{len(mounted)}"
-        folder.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
-        try:
-            subprocess.run(command, check=True, capture_output=True, text=True)
-        except (OSError, subprocess.CalledProcessError) as error:
-            reason = f"cannot mount a tmpfs: {getattr(error, 'stderr', error)}".strip()
-            if os.environ.get("CAMFUSE_REQUIRE_TMPFS") == "1":
-                pytest.fail(f"{reason}, but CAMFUSE_REQUIRE_TMPFS=1")
-            pytest.skip(reason)
-        mounted.append(folder)
-        return folder
-
-    yield make
-    for folder in mounted:
-        subprocess.run(["umount", folder], check=True)
-
-
 @pytest.mark.parametrize("ending", FORMATS)
 def test_a_full_disk(tmp_path, ffmpeg, disk, ending):
     """Whether it is full at once or only short of the last bytes."""
