@@ -147,6 +147,11 @@ def test_wrong_options_leave_nothing(
         ({"keyframes": 2.5}, TypeError, "keyframes: expected a whole number, got 2.5"),
         ({"curve": 5}, TypeError, "curve: expected str or None, got int"),
         ({"codec": "vp9"}, ValueError, r"codec must be h264 or av1 for \.mp4, got 'vp9'"),
+        ({"out": "x.gif", "fps": 60}, ValueError, r"fps must lie in \[1/655, 50\] for gif"),
+        ({"out": "x" * 252 + ".mp4"}, OSError, "File name too long"),
+        ({"curve": "ybroad"}, ValueError, "curve: expected one of evidence, got 'ybroad'"),
+        ({"weights": 5}, TypeError, "weights: expected"),
+        ({"classes": [1, 2]}, TypeError, "classes: expected str, got int"),
         ({"out": "x.gif", "crf": 20}, ValueError, "crf means nothing for gif, got 20"),
         ({"effort": "none"}, ValueError, "effort must be fast or small, got 'none'"),
         ({"colormap": "beige"}, ValueError, "beige"),
@@ -293,3 +298,62 @@ def test_ffmpeg_is_found_without_a_system_one(
     monkeypatch.setattr(shutil, "which", lambda *args, **options: None)
     result = camfuse.animate(model, cat, tmp_path / "x.mp4", size=64)
     assert result.path.stat().st_size == result.bytes_written
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_model_of_any_precision_is_asked_in_its_own(
+    cat: np.ndarray, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    model = Residual().eval().to(dtype)
+    result = camfuse.animate(model, cat, tmp_path / "x.mp4", size=64)
+    assert result.stack.flat.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+
+
+def test_what_would_be_too_large_to_encode_is_known_before_the_model(
+    cat: np.ndarray, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"size: frames of \d+ x \d+ pixels .*libx264"):
+        camfuse.animate("package_of_nobody:make", cat, tmp_path / "x.mp4", size=8000)
+
+
+def test_where_no_layer_becomes_a_frame_the_reasons_are_given(
+    cat: np.ndarray, tmp_path: Path
+) -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.Dropout(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    ).eval()
+    with pytest.raises(ValueError, match=r"none of those selected becomes a frame \(1: returns"):
+        camfuse.animate(model, cat, tmp_path / "x.mp4", layers="type:Dropout")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_models_of_one_name_are_told_apart_by_their_weights(
+    cat: np.ndarray, tmp_path: Path
+) -> None:
+    models = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        models.append(camfuse.LoadedModel.of(Residual().eval()))
+        object.__setattr__(models[-1], "weights", f"runs/{seed}.pt")
+    result = camfuse.animate(models, cat, tmp_path / "x.mp4", size=64)
+    assert [one.shown.model for one in result.explained] == ["Residual, 0.pt", "Residual, 1.pt"]
+    report = result.to_dict()
+    assert [one["weights"] for one in report["compared"]] == ["runs/0.pt", "runs/1.pt"]
+    assert [one["model"] for one in report["compared"]] == ["Residual", "Residual"]
+
+
+@pytest.mark.parametrize(
+    ("target", "error", "message"),
+    [
+        (3.5, TypeError, "target: expected a class, a name, a function or Each, got 3.5"),
+        (["cat", "dog"], ValueError, r"target: several names go into Each\(\[\.\.\.\]\)"),
+        (camfuse.Each([]), ValueError, "target: Each needs a sequence of targets"),
+        (camfuse.Each("cat"), ValueError, "target: Each needs a sequence of targets, got 'cat'"),
+    ],
+)
+def test_what_cannot_be_a_target_is_known_before_the_model(
+    cat: np.ndarray, tmp_path: Path, target: object, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        camfuse.animate("package_of_nobody:make", cat, tmp_path / "x.mp4", target=target)

@@ -125,11 +125,9 @@ def test_a_photograph_whose_maps_are_not_finite_does_not_take_others_of_its_batc
 
 
 def test_a_failing_encoder_fails_its_photograph(
-    model: nn.Module, photographs: Path, tmp_path: Path
+    model: nn.Module, photographs: Path, tmp_path: Path, script
 ) -> None:
-    fake = tmp_path / "ffmpeg"
-    fake.write_text("#!/bin/sh\ncat >/dev/null\necho out of luck >&2\nexit 3\n")
-    fake.chmod(0o755)
+    fake = script("cat >/dev/null; echo out of luck >&2; exit 3")
     failed: list[str] = []
     options = {"ffmpeg": fake, "on_error": lambda path, error: failed.append(str(error))}
     assert run(model, photographs, tmp_path, **options) == []
@@ -169,19 +167,68 @@ def test_arguments_are_checked_before_anything_is_asked_for(
 ) -> None:
     for options, message in [
         ({"batch": 0}, "batch: expected at least 1, got 0"),
-        ({"ending": ".avi"}, "out must end in"),
+        ({"ending": "mp4"}, "ending: expected .mp4, .webm, .mkv, .gif or .webp, got 'mp4'"),
+        ({"question": camfuse.Question(target=[1, 2])}, "target: expected the same for all"),
+        ({"style": camfuse.VideoStyle(fps=60), "ending": ".gif"}, "fps must lie in"),
         ({"question": camfuse.Question(method="cam")}, "method: expected one of"),
-        ({"save_maps": tmp_path / "absent"}, "folder of save_maps does not exist"),
+        ({"save_maps": tmp_path / "absent"}, "save_maps: expected an existing folder"),
     ]:
         with pytest.raises(ValueError, match=message):
             camfuse.animate_images(model, photographs, tmp_path, **options)
-    with pytest.raises(ValueError, match="folder of out does not exist"):
+    with pytest.raises(ValueError, match="folder: expected an existing folder"):
         camfuse.animate_images(model, photographs, tmp_path / "absent")
 
 
+def test_what_is_in_the_place_of_a_video_is_told_before_anything_is_done(
+    model: nn.Module, photographs: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "4.mp4").mkdir()
+    with pytest.raises(ValueError, match=r"4\.mp4' is a folder, where a file should go"):
+        camfuse.animate_images(model, photographs, tmp_path)
+
+
+def test_a_photograph_is_never_replaced_by_its_video(model: nn.Module, tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.webp")
+    before = (tmp_path / "a.webp").read_bytes()
+    with pytest.raises(ValueError, match=r"a\.webp' would replace a photograph"):
+        camfuse.animate_images(model, tmp_path, tmp_path, ending=".webp")
+    with pytest.raises(ValueError, match="out: expected another file than the photograph"):
+        camfuse.animate(model, tmp_path / "a.webp", tmp_path / "a.webp")
+    assert (tmp_path / "a.webp").read_bytes() == before
+
+
+def test_a_photograph_without_a_layer_does_not_take_it_from_others(
+    photographs: Path, tmp_path: Path
+) -> None:
+    class Touchy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            bright = (x.mean((1, 2, 3)) > 1.5)[:, None, None, None]
+            first = self.first(x)
+            return self.last(first * torch.where(bright, torch.inf, 1.0)).mean((2, 3))
+
+    Image.new("RGB", (40, 30), "white").save(photographs / "4.png")
+    question = camfuse.Question(on_nonfinite="skip", target=0)
+    failed: list[str] = []
+    results = run(
+        Touchy().eval(),
+        photographs,
+        tmp_path,
+        question=question,
+        on_error=lambda path, error: failed.append(path.name),
+    )
+    assert [result.path.stem for result in results] == ["0", "1", "2", "3", "5", "6"]
+    assert all(result.frames == 2 for result in results)
+    assert failed == ["4.png"]
+
+
 def test_a_folder_is_taken_in_order_of_name_and_only_its_images(tmp_path: Path) -> None:
-    for name in ("b.JPG", "a.png", "notes.txt", "c.webp"):
+    for name in ("b.JPG", "a.png", "notes.txt", "c.webp", "._a.png"):
         (tmp_path / name).touch()
+    (tmp_path / "d.png").mkdir()
     assert [path.name for path in find_images(tmp_path)] == ["a.png", "b.JPG", "c.webp"]
     assert find_images(["x", "y"]) == [Path("x"), Path("y")]
     (tmp_path / "empty").mkdir()

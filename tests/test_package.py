@@ -26,10 +26,11 @@ LAYERS = (
     {"encoder", "chapters"},
     {"ffmpeg_probe"},
     {"formats"},
+    {"images"},
     {"colormaps", "text", "footer", "canvas", "views", "render", "video"},
     {"style"},
     {"stills", "render_video"},
-    {"images", "weights", "models"},
+    {"weights", "models"},
     {"question", "result"},
     {"animate"},
     {"animate_images"},
@@ -42,7 +43,7 @@ RENDERING = {
     *("colormaps", "text", "footer", "canvas", "views", "render"),
     *("style", "stills", "render_video"),
 }
-BELOW_RENDERING = {"checks", "notebook", "ops", "stack", "thinning"}
+BELOW_RENDERING = {"checks", "notebook", "ops", "stack", "thinning", "images"}
 
 
 def imports() -> dict[str, set[str]]:

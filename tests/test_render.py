@@ -141,6 +141,10 @@ def test_images_may_be_arrays_or_pil():
     assert torch.equal(render(make_stack(), picture, size=64).frame(0), expected)
     transparent = picture.convert("RGBA")
     assert torch.equal(render(make_stack(), transparent, size=64).frame(0), expected)
+    transparent.putalpha(0)
+    white = Image.new("RGB", picture.size, "white")
+    shown = render(make_stack(), transparent, size=64).frame(0)
+    assert torch.equal(shown, render(make_stack(), white, size=64).frame(0))
 
 
 def test_a_large_photograph_is_averaged_not_sampled():
@@ -201,7 +205,14 @@ def test_bad_options_are_named_before_any_frame(options, message):
         render(stack, IMAGE, **{"method": "gradcam", "target": 0, **options})
 
 
-@pytest.mark.parametrize("image", [IMAGE / 255, IMAGE[..., 0], IMAGE[:0], IMAGE.transpose(2, 0, 1)])
+@pytest.mark.parametrize("image", [IMAGE.astype(int), IMAGE[:0], IMAGE.transpose(2, 0, 1), "x.png"])
 def test_bad_images_are_named(image):
-    with pytest.raises(ValueError, match=r"image must be \[H, W, 3\] of uint8, got shape"):
+    with pytest.raises(ValueError, match="image "):
         render(make_stack(), image)
+
+
+def test_a_large_frame_is_not_rendered_many_at_once():
+    stack = make_stack()
+    assert render(stack, IMAGE, size=64).chunk == 16
+    assert render(stack, IMAGE, size=2000).chunk < 5
+    assert render(stack, IMAGE, size=8192).chunk == 1

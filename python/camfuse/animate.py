@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from camfuse.checks import expect
+from camfuse.checks import check_not_input, expect
 from camfuse.class_names import NamedTarget
 from camfuse.collect import OnNonfinite
 from camfuse.colormaps import Colormap
@@ -22,10 +22,10 @@ from camfuse.layers import LayerSelection
 from camfuse.models import LoadedModel, load_model
 from camfuse.question import Question
 from camfuse.render_video import Progress, render_video
-from camfuse.result import AnimationResult, Explained
+from camfuse.result import AnimationResult, Explained, told_apart
 from camfuse.storage import save_stack, written_whole
 from camfuse.style import Normalize, VideoStyle
-from camfuse.video import check_output, find_ffmpeg
+from camfuse.video import check_output
 
 Model = str | nn.Module | LoadedModel
 Weights = str | Path | None | Sequence[str | Path | None]
@@ -138,15 +138,22 @@ def make_animation(
     """What :func:`animate` does, its options gathered in a question and a style."""
     weights_of_each = check_models(models, weights, device, preprocessing, classes)
     question.check()
-    style.check(out)
+    style.check(out, ffmpeg=ffmpeg)
+    if isinstance(image, str | os.PathLike):
+        check_not_input(Path(out), [Path(image)])
     if save_maps is not None:
         check_output(Path(save_maps), name="save_maps", endings=(".safetensors",))
         if len(models) > 1:
             raise ValueError(f"save_maps: expected one model, got {len(models)}")
-    find_ffmpeg(ffmpeg)
     clock = Clock(progress)
     with clock.stage("image"):
         photograph = read_image(image)
+    style.check_size(
+        out,
+        (photograph.height, photograph.width),
+        maps=len(models) * question.maps,
+        models=len(models),
+    )
     explained = []
     for model, trained in zip(models, weights_of_each, strict=True):
         with clock.stage("model"):
@@ -154,6 +161,7 @@ def make_animation(
         with clock.stage("maps"):
             stack = question.ask(loaded, [photograph])
         explained.append(Explained.of(loaded, stack, style))
+    explained = told_apart(explained)
     written = 0
     with ExitStack() as until_all_is_done:
         if save_maps is not None:
@@ -183,7 +191,7 @@ def check_models(
     weights: Weights,
     device: object,
     preprocessing: object,
-    classes: object,
+    classes: Sequence[str] | None,
 ) -> Sequence[str | Path | None]:
     """Checks the arguments that say which models there are.
 
@@ -197,6 +205,7 @@ def check_models(
     """
     if not models:
         raise ValueError("model: expected at least one, got none")
+    expect("weights", weights, str, Path, Sequence, type(None))
     of_each: list[str | Path | None]
     of_each = [weights] if weights is None or isinstance(weights, str | Path) else list(weights)
     if of_each in ([None], ["random"]):
@@ -214,6 +223,8 @@ def check_models(
     if isinstance(classes, str):  # a sequence, but of letters
         raise TypeError(f"classes: expected a sequence of names, got {classes!r}")
     expect("classes", classes, Sequence, type(None))
+    for name in classes or ():
+        expect("classes", name, str)
     return of_each
 
 

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn, Self
 
@@ -17,6 +17,8 @@ import torch
 from PIL import Image
 
 from camfuse.animate import Clock, Model, check_models, ready_model
+from camfuse.checks import expect, expect_whole
+from camfuse.formats import FORMATS, one_of
 from camfuse.images import ImageError, Preprocessing, read_image
 from camfuse.models import LoadedModel
 from camfuse.question import Question
@@ -25,7 +27,7 @@ from camfuse.result import AnimationResult, Explained
 from camfuse.stack import CamStack
 from camfuse.storage import save_stack, written_whole
 from camfuse.style import VideoStyle
-from camfuse.video import VideoError, check_output, find_ffmpeg
+from camfuse.video import check_output
 
 OnError = Callable[[Path, Exception], None]
 """Told of a photograph that no video could be made of, and why."""
@@ -78,21 +80,29 @@ def animate_images(
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If an argument does not fit, or two videos would have the same name.
+        ValueError: If an argument does not fit, or a video has not a place of its own.
         OSError: If a folder cannot be written to.
     """
+    expect("question", question, Question, type(None))
+    expect("style", style, VideoStyle, type(None))
     question, style = question or Question(), style or VideoStyle()
     check_models([model], weights, device, preprocessing, classes)
-    question.check()
-    if batch < 1:
-        raise ValueError(f"batch: expected at least 1, got {batch}")
-    find_ffmpeg(ffmpeg)
+    question.check(per_sample=False)
+    expect_whole("batch", batch, at_least=1)
+    if ending not in FORMATS:
+        raise ValueError(f"ending: expected {one_of(FORMATS)}, got {ending!r}")
+    maps_folder = None if save_maps is None else Path(save_maps)
+    for name, place in (("folder", Path(folder)), ("save_maps", maps_folder)):
+        if place is not None and not place.is_dir():
+            raise ValueError(f"{name}: expected an existing folder, got {str(place)!r}")
     paths = find_images(images)
     outs = video_names(paths, Path(folder), ending)
-    style.check(outs[0])
-    maps_folder = None if save_maps is None else Path(save_maps)
+    style.check(outs[0], ffmpeg=ffmpeg)
+    files = list(outs)
     if maps_folder is not None:
-        check_output(maps_folder / "x.safetensors", name="save_maps", endings=(".safetensors",))
+        check_output(_maps_place(maps_folder, outs[0]), name="save_maps", endings=(".safetensors",))
+        files += [_maps_place(maps_folder, out) for out in outs]
+    _check_places(paths, files)
 
     def results() -> Iterator[AnimationResult]:
         loaded = ready_model(model, weights, device, preprocessing, classes)
@@ -118,13 +128,35 @@ def find_images(images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]
         folder = Path(images)
         if not folder.is_dir():
             raise ValueError(f"images: expected a folder or several paths, got {str(folder)!r}")
-        paths = sorted(one for one in folder.iterdir() if one.suffix.lower() in IMAGE_ENDINGS)
+        paths = sorted(one for one in folder.iterdir() if _is_image(one))
         if not paths:
             raise ValueError(f"images: the folder {str(folder)!r} holds no image")
         return paths
     if not images:
         raise ValueError("images: expected at least one, got none")
     return [Path(one) for one in images]
+
+
+def _is_image(path: Path) -> bool:
+    """By its name; what begins with a dot is some system's or program's own."""
+    named = path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith(".")
+    return named and path.is_file()
+
+
+def _maps_place(folder: Path, video: Path) -> Path:
+    return folder / f"{video.stem}.safetensors"
+
+
+def _check_places(images: Sequence[Path], outs: Sequence[Path]) -> None:
+    """Checks that every file to be written has a place of its own."""
+    existing = [out for out in outs if out.exists()]
+    for out in existing:
+        if out.is_dir():
+            raise ValueError(f"folder: {str(out)!r} is a folder, where a file should go")
+    inputs = {one.resolve() for one in images} if existing else set()
+    for out in existing:
+        if out.resolve() in inputs:
+            raise ValueError(f"folder: {str(out)!r} would replace a photograph")
 
 
 def video_names(images: Sequence[Path], folder: Path, ending: str) -> list[Path]:
@@ -177,12 +209,15 @@ def _ask(
     failed: OnError,
 ) -> Iterator[_LookedAt]:
     start = time.perf_counter()
+    alone = len(photographs) == 1
+    # What is not finite in one photograph must not take a layer from the others.
+    asked = question if alone else replace(question, on_nonfinite="raise")
     try:
-        stack = question.ask(model, [image for _, _, image in photographs])
+        stack = asked.ask(model, [image for _, _, image in photographs])
     except FloatingPointError as error:
-        if len(photographs) == 1:
+        if alone:
             failed(photographs[0][0], error)
-        else:  # one by one, so that the others go on
+        else:
             for one in photographs:
                 yield from _ask(model, question, [one], failed)
         return
@@ -224,7 +259,7 @@ class _VideoMakers:
             path, future = self._pending.popleft()
             try:
                 result = future.result()
-            except (VideoError, OSError) as error:
+            except Exception as error:  # all that is done there is this photograph's
                 self._failed(path, error)
             else:
                 yield result
@@ -235,7 +270,7 @@ class _VideoMakers:
         explained = Explained.of(model, photograph.stack, self._style)
         with ExitStack() as until_all_is_done:
             if self._maps_folder:
-                path = self._maps_folder / f"{photograph.out.stem}.safetensors"
+                path = _maps_place(self._maps_folder, photograph.out)
                 maps = until_all_is_done.enter_context(written_whole(path))
                 written += save_stack(photograph.stack, maps).stat().st_size
             with clock.stage("video"):

@@ -4,13 +4,42 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from numbers import Integral
 
+import numpy as np
 from torch import Tensor
 
 from camfuse.targets import Each, Target
 
 NamedTarget = Target | str
 """A target, or the name of a class, upper and lower case alike; within :class:`Each`, too."""
+
+
+def check_target(target: object, *, per_sample: bool = True) -> None:
+    """Checks what can be known of a target without the model's output.
+
+    Args:
+        target: What the caller gave.
+        per_sample: Whether it may hold a class for each sample of the batch.
+
+    Raises:
+        TypeError: If it is no target at all.
+        ValueError: If it is one that cannot be.
+    """
+    if isinstance(target, Each):
+        if isinstance(target.targets, str) or not len(target.targets):
+            raise ValueError(f"target: Each needs a sequence of targets, got {target.targets!r}")
+        for one in target.targets:
+            check_target(one, per_sample=per_sample)
+    elif isinstance(target, Tensor | np.ndarray) or (
+        isinstance(target, Sequence) and not isinstance(target, str)
+    ):
+        if any(isinstance(one, str) for one in target):
+            raise ValueError(f"target: several names go into Each([...]), got {target!r}")
+        if not per_sample:
+            raise ValueError("target: expected the same for all photographs, got one for each")
+    elif not (target is None or isinstance(target, str | Integral) or callable(target)):
+        raise TypeError(f"target: expected a class, a name, a function or Each, got {target!r}")
 
 
 def resolve_names(target: NamedTarget, classes: Sequence[str] | None) -> Target:

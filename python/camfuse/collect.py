@@ -97,8 +97,8 @@ class MapCollector:
         """All maps that were collected, one after another.
 
         Raises:
-            FloatingPointError: If a map is not finite and ``on_nonfinite`` is ``"raise"``.
-            ValueError: If no layer is left.
+            FloatingPointError: If a map is not finite and ``on_nonfinite`` is ``"raise"``, or none
+                is finite.
         """
         targets = range(len(found.scores.values))
         originals = [layer for layer in found.layers if layer.alias_of is None]
@@ -121,7 +121,7 @@ class MapCollector:
                 ]
         row_of = {layer: i for i, layer in enumerate(originals) if finite[i]}
         if not row_of:
-            raise ValueError("layers: no map of the selected layers is finite")
+            raise FloatingPointError("layers: no map of the selected layers is finite")
         flat, starts = pack([self._maps(layer, targets) for layer in row_of])
         start_of = dict(zip(row_of, starts, strict=True))
 

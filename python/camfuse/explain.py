@@ -68,7 +68,8 @@ def layer_cams(
 
     Raises:
         ValueError: If an argument does not fit.
-        FloatingPointError: If a map is not finite and ``on_nonfinite`` is ``"raise"``.
+        FloatingPointError: If a map is not finite and ``on_nonfinite`` is ``"raise"``, or if none
+            is.
         MemoryError: If not even one sample fits into ``max_memory``, or the pass into the machine.
     """
     if on_nonfinite not in get_args(OnNonfinite):

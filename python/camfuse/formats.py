@@ -26,6 +26,7 @@ Effort: TypeAlias = Literal["fast", "small"]
 Options: TypeAlias = Mapping[str, Any]
 
 _CRF = 20
+_USUAL_SIDE = 448  # that every encoder takes
 _MIN_SIDE = 16  # FFV1 in ffmpeg 5 silently spoils frames of a few pixels
 
 BT709 = {
@@ -282,7 +283,7 @@ def choose(
         raise ValueError(
             f"pixel_format must be {one_of(get_args(PixelFormat))}, got {pixel_format!r}"
         )
-    crf = check_choices(path, codec=codec, crf=crf, effort=effort)
+    crf = check_choices(path, codec=codec, crf=crf, effort=effort, fps=fps)
     stores = CODECS[codec].stores
     _check_size(width, height, even=pixel_format != "rgb24" or stores == "yuv")
     _fitting(CODECS[codec].encoders, width, height, fps)  # before any ffmpeg is looked for
@@ -307,18 +308,28 @@ def choose(
     return executable, options
 
 
-def check_choices(path: Path, *, codec: str | None, crf: int | None, effort: str) -> int | None:
-    """Checks what can be known before there is a frame.
+def check_choices(
+    path: Path,
+    *,
+    codec: str | None,
+    crf: int | None,
+    effort: str,
+    fps: Fraction,
+    size: tuple[int, int] = (_USUAL_SIDE, _USUAL_SIDE),
+) -> int | None:
+    """Checks what can be known before there is a frame, its size ``(width, height)`` perhaps.
 
     Returns:
         The quality to encode with, or None where there is no choice.
 
     Raises:
-        ValueError: The ending, the codec, the quality or the effort is none of ours.
+        ValueError: The ending, the codec, the quality or the effort is none of ours, or no encoder
+            takes such a rate or size.
     """
     codec = codec_for(path, codec)
     if effort not in get_args(Effort):
         raise ValueError(f"effort must be {one_of(get_args(Effort))}, got {effort!r}")
+    _fitting(CODECS[codec].encoders, *size, fps)
     return _checked_crf(codec, crf)
 
 

@@ -12,17 +12,18 @@ from PIL import Image
 
 from camfuse.amounts import parse_bytes
 from camfuse.checks import expect
-from camfuse.class_names import NamedTarget, names_of, resolve_names
+from camfuse.class_names import NamedTarget, check_target, names_of, resolve_names
 from camfuse.collect import OnNonfinite
 from camfuse.explain import layer_cams
 from camfuse.layers import LayerSelection
 from camfuse.methods import find_methods
 from camfuse.models import LoadedModel
 from camfuse.stack import CamStack
+from camfuse.targets import count_targets
 from camfuse.thinning import split_thinning
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Question:
     """Which maps are wanted.
 
@@ -45,8 +46,16 @@ class Question:
         """Names of the methods."""
         return [self.method] if isinstance(self.method, str) else list(self.method)
 
-    def check(self) -> None:
+    @property
+    def maps(self) -> int:
+        """How many maps of each layer: methods times targets."""
+        return len(self.methods) * count_targets(self.target)
+
+    def check(self, *, per_sample: bool = True) -> None:
         """Checks all that can be known without a model.
+
+        Args:
+            per_sample: Whether the target may hold a class for each photograph.
 
         Raises:
             TypeError: If an attribute is of the wrong type.
@@ -61,15 +70,18 @@ class Question:
         if len(set(self.methods)) != len(self.methods):
             raise ValueError(f"method: expected each method once, got {', '.join(self.methods)}")
         split_thinning(self.layers)
+        check_target(self.target, per_sample=per_sample)
         if self.max_memory is not None:
             parse_bytes("max_memory", self.max_memory)
 
     def ask(self, model: LoadedModel, photographs: Sequence[Image.Image]) -> CamStack:
         """The maps ``[R, T, B, h, w]`` of all photographs from one pass, with names."""
-        place = next((one.device for one in model.module.parameters()), None)
+        inputs = torch.cat([model.preprocessing(one) for one in photographs])
+        # The first floating parameter says where the model is, and how precise.
+        floating = (one for one in model.module.parameters() if one.is_floating_point())
         stack = layer_cams(
             model.module,
-            torch.cat([model.preprocessing(one) for one in photographs]).to(place),
+            inputs.to(next(floating, inputs)),
             method=self.methods,
             layers=self.layers,
             target=resolve_names(self.target, model.classes),

@@ -13,10 +13,14 @@ from torch import Tensor
 
 from camfuse import ops
 from camfuse.canvas import Canvas, FrameText
+from camfuse.checks import expect_whole
 from camfuse.colormaps import Colormap, color_table
+from camfuse.images import ImageSource, read_image
 from camfuse.ops import PanelKind, PixelFormat
 from camfuse.stack import CamStack
 from camfuse.views import View, choose_views, curves_of, labels_of, title_of
+
+_CHUNK_FRAMES, _CHUNK_BYTES = 16, 64 * 2**20  # rendered at once, at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +113,7 @@ class Frames:
 
 def render(
     stack: CamStack | Sequence[CamStack],
-    image: Image.Image | np.ndarray,
+    image: ImageSource,
     *,
     panels: Sequence[PanelKind] = ("source", "layer", "global"),
     size: int = 448,
@@ -123,7 +127,7 @@ def render(
     title: str | None = None,
     curve: str | None = None,
     background: int = 16,
-    chunk: int = 16,
+    chunk: int | None = None,
 ) -> Frames:
     """Frames of every layer of ``stack``, in its order.
 
@@ -133,7 +137,7 @@ def render(
     Args:
         stack: The maps, of one model or of several; leave out what should not be shown with
             ``stack.shown()`` or ``stack.select(layers=)``.
-        image: The photograph: PIL, or ``[H, W, 3]`` uint8. It is resized to the panels.
+        image: The photograph; see :func:`camfuse.read_image`. It is resized to the panels.
         panels: What to show: ``"source"`` (the photograph), ``"layer"`` (the map in its layer's own
             range) and ``"global"`` (in the range over all layers).
         size: Longer side of a panel in pixels, 16 to 8192.
@@ -149,7 +153,7 @@ def render(
         curve: A score per layer to draw below the panels: the name of one of the stack's
             ``series``, or ``"evidence"`` (:data:`camfuse.views.EVIDENCE`).
         background: Grey level 0..255 around the panels.
-        chunk: Frames rendered at once while iterating.
+        chunk: Frames rendered at once while iterating; chosen by their size by default.
 
     Returns:
         The frames, rendered on demand.
@@ -157,12 +161,12 @@ def render(
     Raises:
         ValueError: If an argument is not as described.
     """
-    if chunk < 1:
-        raise ValueError(f"chunk: expected at least 1, got {chunk}")
+    if chunk is not None:
+        expect_whole("chunk", chunk, at_least=1)
     stacks = [stack] if isinstance(stack, CamStack) else list(stack)
     views = choose_views(stacks, method, target, sample)
     count = max(len(view.stack) for view in views)
-    photograph = _picture(image)
+    photograph = read_image(image)
     headings = [_headings(views, len(stacks), frame, count) for frame in range(count)]
     canvas = Canvas.fit(
         (photograph.height, photograph.width),
@@ -175,10 +179,11 @@ def render(
         curves=[] if curve is None else curves_of(views, curve, count),
     )
     resized = photograph.resize((canvas.panel_width, canvas.panel_height), Image.Resampling.LANCZOS)
+    pixels = canvas.height * canvas.width
     frames = Frames(
         canvas=canvas,
         pixel_format=pixel_format,
-        chunk=chunk,
+        chunk=chunk or max(1, min(_CHUNK_FRAMES, _CHUNK_BYTES // (3 * pixels))),
         titles=tuple(" | ".join(line.name for line in lines) for lines in headings),
         _headings=tuple(headings),
         _maps=_gather(views, stacks, count),
@@ -212,20 +217,9 @@ def _gather(views: Sequence[View], stacks: Sequence[CamStack], frames: int) -> _
 
 def _headings(views: Sequence[View], stacks: int, frame: int, frames: int) -> tuple[FrameText, ...]:
     """A line for each stack: the layer of its first view, and the model if there are several."""
-    first_of_each = list({view.stack: view for view in reversed(views)}.values())[::-1]
+    first_of_each = [next(v for v in views if v.model == model) for model in range(stacks)]
     lines = []
     for view in first_of_each:
         name, details = view.layer_text(view.layer_of(frame, frames))
         lines.append(FrameText(f"{view.stack.model}: {name}" if stacks > 1 else name, details))
     return tuple(lines)
-
-
-def _picture(image: Image.Image | np.ndarray) -> Image.Image:
-    if isinstance(image, Image.Image):
-        return image.convert("RGB")
-    array = np.asarray(image)
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
-        raise ValueError(
-            f"image must be [H, W, 3] of uint8, got shape {array.shape} of {array.dtype}"
-        )
-    return Image.fromarray(array)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,21 @@ class Explained:
         }
 
 
+def told_apart(explained: Sequence[Explained]) -> list[Explained]:
+    """The same, where models of one name are called after their weights too."""
+    times = Counter(one.model for one in explained)
+
+    def renamed(one: Explained) -> Explained:
+        if times[one.model] == 1:
+            return one
+        name = f"{one.model}, {Path(one.weights).name}"
+        return replace(
+            one, stack=replace(one.stack, model=name), shown=replace(one.shown, model=name)
+        )
+
+    return [renamed(one) for one in explained]
+
+
 @dataclass(frozen=True, eq=False)
 class AnimationResult:
     """A finished video and what it shows.
@@ -115,7 +131,12 @@ class AnimationResult:
         """
         views = choose_views([one.stack for one in self.explained])
         columns = [
-            {"model": one.stack.model, "method": one.method_name, "target": _target(one)}
+            {
+                "model": self.explained[one.model].model,
+                "weights": self.explained[one.model].weights,
+                "method": one.method_name,
+                "target": _target(one),
+            }
             for one in views
         ]
         report = {

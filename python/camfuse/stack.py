@@ -213,6 +213,8 @@ class CamStack:
         r = slice(None) if method is None else _only(self.methods.index(method))
         t = slice(None) if target is None else _only(_checked("target", target, targets))
         b = slice(None) if sample is None else _only(_checked("sample", sample, samples))
+        if isinstance(layers, str):  # a sequence, but of letters
+            raise TypeError(f"layers: expected a sequence of names, got {layers!r}")
         kept = range(len(self)) if layers is None else [self.position(name) for name in layers]
         # Layers that share their maps keep sharing them, or many aliases of a large map would grow
         # without bound.
@@ -241,9 +243,9 @@ class CamStack:
 
 
 def _checked(name: str, index: int, count: int) -> int:
-    if not -count <= index < count:
+    if not 0 <= index < count:
         raise ValueError(f"{name}: expected 0..{count - 1}, got {index}")
-    return index % count
+    return index
 
 
 def _only(index: int) -> slice:

@@ -59,7 +59,7 @@ def resolve_targets(target: Target, output: Any, batch: int) -> Scores:
     return Scores(values, torch.stack(indices).cpu(), torch.stack(probabilities).float().cpu())
 
 
-def count_targets(target: Target) -> int:
+def count_targets(target: Any) -> int:
     """T, the number of targets."""
     return len(_split(target))
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from camfuse.checks import expect_whole
 from camfuse.layers import LayerSelection
 from camfuse.stack import CamStack
 
@@ -72,8 +73,7 @@ def key_layers(stack: CamStack, count: int) -> list[int]:
     Raises:
         ValueError: If ``count`` is less than 1.
     """
-    if count < 1:
-        raise ValueError(f"keyframes: expected at least 1, got {count}")
+    expect_whole("keyframes", count, at_least=1)
     if count >= len(stack):
         return list(range(len(stack)))
     pictures = torch.stack([_comparable(stack, i) for i in range(len(stack))])
@@ -87,8 +87,11 @@ def key_layers(stack: CamStack, count: int) -> list[int]:
 
 
 def _comparable(stack: CamStack, layer: int) -> Tensor:
-    """One layer's displayed maps at the size of comparison, flat."""
-    maps = stack.normalized(layer, "layer").detach().cpu().flatten(0, 2)[:, None]
+    """One layer's displayed maps at the size of comparison, flat; 0 where they are but noise."""
+    maps = stack.normalized(layer, "layer").detach().cpu()
+    noise = [method in stack.layers[layer].degenerate for method in stack.methods]
+    maps[noise] = 0
+    maps = maps.flatten(0, 2)[:, None]
     height, width = maps.shape[2:]
     shrunk = F.adaptive_avg_pool2d(maps, (min(height, _COMPARED_SIDE), min(width, _COMPARED_SIDE)))
     return F.interpolate(shrunk, (_COMPARED_SIDE,) * 2, mode="bilinear").flatten()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -27,12 +27,14 @@ class View:
         method: Position of the method.
         target: Position of the target.
         sample: Position of the sample.
+        model: Position of the stack among those that are compared.
     """
 
     stack: CamStack
     method: int
     target: int
     sample: int
+    model: int = 0
 
     @property
     def method_name(self) -> str:
@@ -87,13 +89,18 @@ class View:
         Raises:
             ValueError: If the stack has no such series.
         """
+        check_series(series, self.stack.series)
         if series in self.stack.series:
             return self.stack.series[series][:, self.method, self.target, self.sample]
-        if series == EVIDENCE:
-            top, highest = self.global_range[1].clamp(min=0), self.ranges[:, 1].clamp(min=0)
-            return highest / top if top > 0 else highest
-        known = ", ".join(dict.fromkeys([*self.stack.series, EVIDENCE]))
-        raise ValueError(f"curve: expected one of {known}, got {series!r}")
+        top, highest = self.global_range[1].clamp(min=0), self.ranges[:, 1].clamp(min=0)
+        return highest / top if top > 0 else highest
+
+
+def check_series(name: str, known: Iterable[str]) -> None:
+    """Raises ValueError unless ``name`` is :data:`EVIDENCE` or one of ``known``."""
+    names = dict.fromkeys([*known, EVIDENCE])
+    if name not in names:
+        raise ValueError(f"curve: expected one of {', '.join(names)}, got {name!r}")
 
 
 def choose_views(
@@ -114,7 +121,7 @@ def choose_views(
         ValueError: If a stack lacks one of them, or there is none.
     """
     views = []
-    for stack in stacks:
+    for model, stack in enumerate(stacks):
         _, targets, samples = stack.axes
         methods = [method] if isinstance(method, str) else method or stack.methods
         wanted = [target] if isinstance(target, int) else target or range(targets)
@@ -123,7 +130,7 @@ def choose_views(
                 raise ValueError(
                     f"method: expected one of {', '.join(stack.methods)}, got {name!r}"
                 )
-            views += [View(stack, stack.methods.index(name), t, sample) for t in wanted]
+            views += [View(stack, stack.methods.index(name), t, sample, model) for t in wanted]
         for axis, indices, count in (("target", wanted, targets), ("sample", [sample], samples)):
             if bad := [index for index in indices if not 0 <= index < count]:
                 raise ValueError(f"{axis}: expected 0..{count - 1}, got {bad[0]}")
