@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
+from camfuse.checks import check_not_input
 from camfuse.formats import FORMATS, preferred_pixel_format
+from camfuse.images import ImageSource
 from camfuse.notebook import media_html
 from camfuse.render import render
 from camfuse.stack import CamStack
@@ -47,7 +47,7 @@ class Video:
 
 def render_video(
     stack: CamStack | Sequence[CamStack],
-    image: Image.Image,
+    image: ImageSource,
     out: str | os.PathLike[str],
     *,
     style: VideoStyle | None = None,
@@ -62,7 +62,7 @@ def render_video(
 
     Args:
         stack: Maps of one model, or of several to compare.
-        image: The photograph, as :func:`camfuse.read_image` gives it.
+        image: The photograph; see :func:`camfuse.read_image`.
         out: The video; its ending chooses the format. It appears once it is complete.
         style: How it looks; the defaults of :class:`VideoStyle` if absent.
         method: Which methods, by name; all, side by side, by default.
@@ -79,8 +79,10 @@ def render_video(
         camfuse.VideoError: If there is no ffmpeg, or it fails.
     """
     style = style or VideoStyle()
-    style.check(out)
     stacks = [stack] if isinstance(stack, CamStack) else stack
+    style.check(out, ffmpeg=ffmpeg, series={name for one in stacks for name in one.series})
+    if isinstance(image, str | os.PathLike):
+        check_not_input(Path(out), [Path(image)])
     frames = render(
         [style.shown(one.select(sample=sample)) for one in stacks],
         image,
