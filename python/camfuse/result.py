@@ -115,7 +115,7 @@ class AnimationResult:
         """
         views = choose_views([one.stack for one in self.explained])
         columns = [
-            {"model": one.stack.model, "method": one.method_name, "target": _target(one)}
+            {"model": one.stack.model, "method": one.method_name, "target": target_report(one)}
             for one in views
         ]
         report = {
@@ -138,7 +138,8 @@ class AnimationResult:
         return self.video._repr_html_()
 
 
-def _target(view: View) -> dict[str, Any]:
+def target_report(view: View) -> dict[str, Any]:
+    """What was explained, as plain JSON values; ``None`` for what is not known or not finite."""
     stack, at = view.stack, (view.target, view.sample)
     index = int(stack.targets[at])
     return {
