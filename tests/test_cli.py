@@ -12,9 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from camfuse import METHODS, load_stack
 from camfuse.cli import main, options
@@ -409,81 +407,6 @@ class TestSeveralPhotographs:
         assert message in said
         assert said.count("\n") == 1
         assert sorted(Path().rglob("*")) == before
-
-
-class TestStills:
-    def test_a_sheet_is_a_png_or_an_svg(self, folder, capsys):
-        command = ["sheet", "photo.png", "--model", "own:make", "--size", "48"]
-        assert main([*command, "--json"]) == 0
-        report = json.loads(capsys.readouterr().out)
-        assert report["layers"] == SHOWN
-        assert report["path"] == "photo-sheet.png"
-        with Image.open("photo-sheet.png") as picture:
-            assert (picture.format, picture.mode) == ("PNG", "RGB")
-        assert main([*command, "--out", "x.svg", "--keyframes", "2"]) == 0
-        assert Path("x.svg").read_text().count("<image") == 3
-
-    def test_a_still_is_a_picture_or_the_raw_map(self, folder, capsys):
-        command = ["still", "photo.png", "--model", "own:make", "--layer", "3"]
-        assert main(command) == 0
-        with Image.open("photo-3.png") as picture:
-            assert picture.size == (60, 40)
-        assert main([*command, "--out", "x.npy", "--method", "layercam"]) == 0
-        assert main(["animate", "photo.png", "--model", "own:make", "--size", "64", "--method",
-                     "layercam", "--save-maps", "x.safetensors"]) == 0  # fmt: skip
-        raw = np.load("x.npy")
-        assert raw.dtype == np.float32
-        assert np.array_equal(raw, load_stack("x.safetensors")["3"][0].numpy())
-
-    def test_the_global_range_of_a_still_is_that_of_all_layers(self, folder):
-        command = ["still", "photo.png", "--model", "own:make", "--layer"]
-        for layer in SHOWN:
-            for way in ("layer", "global"):
-                assert (
-                    main([*command, layer, "--normalize", way, "--out", f"{way}{layer}.png"]) == 0
-                )
-        same = [
-            Path(f"layer{layer}.png").read_bytes() == Path(f"global{layer}.png").read_bytes()
-            for layer in SHOWN
-        ]
-        assert 1 <= same.count(True) < len(SHOWN), "only the highest map fills the global range"
-
-    @pytest.mark.parametrize(
-        ("options", "message"),
-        [
-            ("sheet photo.png --model own:make --out x.jpg", "out must end in .png or .svg"),
-            ("sheet photo.png --model own:make --columns 0", "columns: expected at least 1"),
-            (
-                "sheet photo.png --model own:make --normalize both",
-                "--normalize: expected layer or global",
-            ),
-            ("still photo.png --model own:make --layer absent", "no layer of the model matches"),
-            ("still photo.png --model own:make --layer 7", "no spatial extent"),
-            ("still photo.png --model own:make --layer 0 --out x.gif", "must end in .png or .npy"),
-        ],
-    )
-    def test_bad_input_is_one_line_and_makes_nothing(self, folder, capsys, options, message):
-        before = sorted(folder.iterdir())
-        assert main(options.split()) == 2
-        said = capsys.readouterr().err.removeprefix("a model that talks\n")
-        assert message in said
-        assert said.count("\n") == 1
-        assert [one for one in sorted(folder.iterdir()) if one.name != "__pycache__"] == before
-
-    @pytest.mark.parametrize("name", ["sheet.png", "sheet.svg", "still.png", "still.npy"])
-    def test_a_full_disk_is_one_line_and_leaves_no_file(self, folder, capsys, disk, name):
-        full = disk(4096)
-        (full / "filler").write_bytes(bytes(4096))
-        command, _ = name.split(".")
-        options = ["--layer", "3"] if command == "still" else []
-        done = main(
-            [command, "photo.png", "--model", "own:make", *options, "--out", f"{full}/{name}"]
-        )
-        assert done == 1
-        said = capsys.readouterr().err.removeprefix("a model that talks\n")
-        assert said.startswith("camfuse: error: ")
-        assert said.count("\n") == 1
-        assert [path.name for path in full.iterdir()] == ["filler"]
 
 
 class TestRender:

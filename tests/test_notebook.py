@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import os
 import re
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
 import pytest
 
@@ -51,3 +54,26 @@ def test_names_cannot_break_out_of_the_html(tmp_path):
     path = tmp_path / '"><script>.mp4'
     path.write_bytes(b"x")
     assert "<script>" not in media_html(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["a#b?c", "50%20", "two words", "two\nlines", "a&amp;b", "'\"<é>", "x:y", b"\xff"]
+)
+@pytest.mark.parametrize("ending", [".mp4", ".mkv"])
+def test_links_lead_to_the_file_whatever_it_is_called(tmp_path, monkeypatch, name, ending):
+    monkeypatch.chdir(tmp_path)
+    path = Path(os.fsdecode(name) + ending)
+    path.touch()
+    os.truncate(path, 20_000_001)
+    found = []
+
+    class Links(HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            found.extend(value for key, value in attributes if key in ("href", "src"))
+
+    Links().feed(media_html(path))
+    assert len(found) == 1 + (ending == ".mp4")
+    for link in found:
+        url = urlsplit(urljoin("file:///folder/", link))
+        assert unquote_to_bytes(url.path) == os.fsencode(f"/folder/{path}")
+        assert (url.query, url.fragment) == ("", "")

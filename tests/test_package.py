@@ -15,7 +15,7 @@ PACKAGE = Path(camfuse.__file__).parent
 
 # From the ground up: a module may import from its own layer and from those before it.
 LAYERS = (
-    {"_C", "checks", "quiet", "amounts", "machine", "notebook"},
+    {"_C", "checks", "quiet", "amounts", "machine", "notebook", "images"},
     {"reference"},
     {"ops"},
     {"layers", "layouts", "preserve", "inputs", "targets", "stack", "methods"},
@@ -43,7 +43,7 @@ RENDERING = {
     *("colormaps", "text", "footer", "canvas", "views", "render"),
     *("style", "stills", "render_video"),
 }
-BELOW_RENDERING = {"checks", "notebook", "ops", "stack", "thinning", "images"}
+BELOW_RENDERING = {"checks", "images", "notebook", "ops", "stack", "thinning"}
 
 
 def imports() -> dict[str, set[str]]:

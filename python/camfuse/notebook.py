@@ -6,6 +6,7 @@ import base64
 import html
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 _EMBEDDED_BYTES = 20_000_000
 _MEDIA_TYPES = {
@@ -24,12 +25,13 @@ def media_html(path: str | os.PathLike[str]) -> str:
     """
     path = Path(path)
     name = html.escape(str(path), quote=True)
-    link = f'<a href="{name}">{name}</a>'
+    url = quote(os.fsencode(path.as_posix()))  # which leaves nothing that HTML would read
+    link = f'<a href="{url}">{name}</a>'
     kind = _MEDIA_TYPES.get(path.suffix.lower())
     if kind is None:
         return link
     try:
-        source = name
+        source = url
         if path.stat().st_size <= _EMBEDDED_BYTES:
             source = f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
     except OSError as error:

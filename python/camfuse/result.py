@@ -135,7 +135,7 @@ class AnimationResult:
                 "model": self.explained[one.model].model,
                 "weights": self.explained[one.model].weights,
                 "method": one.method_name,
-                "target": _target(one),
+                "target": target_report(one),
             }
             for one in views
         ]
@@ -159,7 +159,8 @@ class AnimationResult:
         return self.video._repr_html_()
 
 
-def _target(view: View) -> dict[str, Any]:
+def target_report(view: View) -> dict[str, Any]:
+    """What was explained, as plain JSON values; ``None`` for what is not known or not finite."""
     stack, at = view.stack, (view.target, view.sample)
     index = int(stack.targets[at])
     return {

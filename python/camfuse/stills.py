@@ -6,27 +6,54 @@ import base64
 import html
 import io
 import math
+import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import get_args
 
 import numpy as np
 from PIL import Image
 
 from camfuse import text
-from camfuse.colormaps import Colormap
+from camfuse.canvas import Canvas
+from camfuse.checks import expect
+from camfuse.colormaps import Colormap, color_table
+from camfuse.images import ImageSource, read_image
 from camfuse.render import Frames, render
-from camfuse.stack import CamStack
+from camfuse.stack import CamStack, Normalization
 from camfuse.views import choose_views, title_of
 
 _BACKGROUND, _STRONG, _WEAK = 16, 255, 170  # grey, and opacity of white text
+_SMALLEST, _LARGEST = 16, 8192  # longer side that a canvas allows
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def check_look(
+    *, normalize: str, size: int | None, colormap: Colormap, columns: int | None = None
+) -> None:
+    """Checks what pictures are to look like; there need not be any maps yet.
+
+    Raises:
+        TypeError: If an argument of :func:`still` or :func:`sheet` is of the wrong type.
+        ValueError: If one does not fit.
+    """
+    if normalize not in get_args(Normalization):
+        raise ValueError(f"normalize: expected 'layer' or 'global', got {normalize!r}")
+    if size is not None:
+        expect("size", size, int)
+        Canvas.fit((1, 1), size=size)
+    color_table(colormap)
+    if columns is not None:
+        expect("columns", columns, int)
+        if columns < 1:
+            raise ValueError(f"columns: expected at least 1, got {columns}")
 
 
 def still(
     stack: CamStack,
-    image: Image.Image,
+    image: ImageSource,
     layer: str | int,
     *,
-    normalize: Literal["layer", "global"] = "layer",
+    normalize: Normalization = "layer",
     size: int | None = None,
     colormap: Colormap = "turbo",
     blend: float = 0.5,
@@ -38,10 +65,11 @@ def still(
 
     Args:
         stack: The maps.
-        image: The photograph.
+        image: The photograph: PIL, array or path; see :func:`camfuse.images.read_image`.
         layer: Name or position.
         normalize: Whether the map's own range is shown, or that over all layers.
-        size: Longer side of the picture in pixels; the photograph's by default.
+        size: Longer side of the picture in pixels, 16 to 8192; by default the photograph's, as far
+            as it lies within.
         colormap: The colour map; see :func:`camfuse.render`.
         blend: Weight of the colour map over the photograph, in [0, 1].
         method: Which method, if the stack holds several.
@@ -53,14 +81,19 @@ def still(
 
     Raises:
         KeyError: If the stack has no such layer; the message says why.
-        ValueError: If another argument does not fit, or several methods or targets are left.
+        TypeError: If another argument is of the wrong type.
+        ValueError: If it does not fit, or several methods or targets are left.
     """
+    check_look(normalize=normalize, size=size, colormap=colormap)
+    photograph = read_image(image)
+    if size is None:
+        size = min(max(*photograph.size, _SMALLEST), _LARGEST)
     chosen = stack.select(layers=[stack.names[stack.position(layer)]])
     frames = render(
         chosen,
-        image,
+        photograph,
         panels=[normalize],
-        size=max(image.size) if size is None else size,
+        size=size,
         colormap=colormap,
         blend=blend,
         method=method,
@@ -123,6 +156,7 @@ class Sheet:
             f'<rect width="100%" height="100%" fill="#{3 * f"{_BACKGROUND:02x}"}"/>',
         ]
         for words, x, y, room, strength in self._lines():
+            words = _NOT_XML.sub(" ", words)
             line = html.escape(text.shortened(words, self._font, room))
             full = html.escape(" ".join(words.split()))
             parts.append(
@@ -179,9 +213,9 @@ class Sheet:
 
 def sheet(
     stack: CamStack,
-    image: Image.Image,
+    image: ImageSource,
     *,
-    normalize: Literal["layer", "global"] = "layer",
+    normalize: Normalization = "layer",
     size: int = 192,
     columns: int | None = None,
     colormap: Colormap = "turbo",
@@ -195,7 +229,7 @@ def sheet(
     Args:
         stack: The maps; leave out what should not be shown with ``stack.shown()`` or
             ``stack.select(layers=)``.
-        image: The photograph.
+        image: The photograph: PIL, array or path; see :func:`camfuse.images.read_image`.
         normalize: Whether each map's own range is shown, or that over all layers.
         size: Longer side of each picture in pixels, 16 to 8192.
         columns: Pictures side by side; by default so many that the sheet is about 3 : 2.
@@ -206,11 +240,14 @@ def sheet(
         title: The line above; by default model, method and target.
 
     Raises:
-        ValueError: If an argument does not fit, or several methods or targets are left.
+        TypeError: If an argument is of the wrong type.
+        ValueError: If it does not fit, or several methods or targets are left.
     """
+    check_look(normalize=normalize, size=size, colormap=colormap, columns=columns)
+    photograph = read_image(image)
     frames = render(
         stack,
-        image,
+        photograph,
         panels=["source", normalize],
         size=size,
         colormap=colormap,
@@ -229,12 +266,10 @@ def sheet(
     if columns is None:
         height, width, _ = tiles[0].shape
         columns = math.ceil(math.sqrt(len(tiles) * 1.5 * (height + size / 5) / width))
-    if columns < 1:
-        raise ValueError(f"columns: expected at least 1, got {columns}")
     return Sheet(
         title=title_of(views) if title is None else title,
         tiles=tuple(tiles),
-        captions=(("photograph", f"{image.width} x {image.height}"), *captions),
+        captions=(("photograph", f"{photograph.width} x {photograph.height}"), *captions),
         columns=min(columns, len(tiles)),
     )
 

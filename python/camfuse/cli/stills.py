@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,10 +18,12 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from camfuse.models import LoadedModel
+    from camfuse.question import Question
     from camfuse.stack import CamStack
 
 _SHEET_ENDINGS = (".png", ".svg")
 _STILL_ENDINGS = (".png", ".npy")
+_CALL = re.compile(r"#\d+$")
 
 
 def sheet(
@@ -48,25 +52,29 @@ def sheet(
     """Make a contact sheet: the photograph and the maps of the chosen layers, with their names."""
     out = out or Path(f"{image.stem}-sheet.png")
     with at_work():
+        from camfuse.question import Question
+        from camfuse.stills import check_look
         from camfuse.stills import sheet as make_sheet
         from camfuse.storage import written_whole
-        from camfuse.thinning import key_layers
-        from camfuse.video import check_output
+        from camfuse.style import VideoStyle
 
-        check_output(out, name="out", endings=_SHEET_ENDINGS)
-        _check_normalize(normalize)
-        if columns is not None and columns < 1:
-            raise ValueError(f"--columns: expected at least 1, got {columns}")
-        photograph, loaded, stack = _ask(
-            image, model, weights, method, options.parse_layers(layers), target, max_memory, device
+        check_look(normalize=normalize, size=size, colormap=colormap, columns=columns)
+        if keyframes is not None and keyframes < 1:
+            raise ValueError(f"keyframes: expected at least 1, got {keyframes}")
+        question = Question(
+            method,
+            options.parse_layers(layers),
+            options.parse_target(target),
+            max_memory=max_memory,
         )
-        stack = stack.shown()
-        if keyframes is not None:
-            stack = stack.select(layers=[stack.names[i] for i in key_layers(stack, keyframes)])
+        photograph, loaded, stack = _ask(
+            question, image, model, weights, device, out, _SHEET_ENDINGS
+        )
+        shown = VideoStyle(keyframes=keyframes).shown(stack)
         made = make_sheet(
-            stack,
+            shown,
             photograph,
-            normalize=normalize,  # type: ignore[arg-type]  # checked where it is used
+            normalize=normalize,  # type: ignore[arg-type]  # checked above
             size=size,
             columns=columns,
             colormap=colormap,
@@ -76,10 +84,11 @@ def sheet(
                 temporary.write_text(made.to_svg(), encoding="utf-8")
             else:
                 made.to_image().save(temporary, "PNG")
-    _tell(out, loaded, stack, as_json)
+    _tell(out, loaded, stack, shown, as_json)
 
 
 def still(
+    context: typer.Context,
     image: options.Image,
     model: options.Model,
     layer: Annotated[
@@ -109,62 +118,89 @@ def still(
 ) -> None:
     """Make a picture of one layer's map over the photograph, or write the raw map."""
     out = out or Path(f"{image.stem}-{layer}.png")
+    raw = out.suffix.lower() == ".npy"
     with at_work():
         import numpy as np
 
+        from camfuse.question import Question
+        from camfuse.stills import check_look
         from camfuse.stills import still as make_still
         from camfuse.storage import written_whole
-        from camfuse.video import check_output
 
-        check_output(out, name="out", endings=_STILL_ENDINGS)
-        _check_normalize(normalize)
-        # The global range is that of all layers, so all of them are asked for.
-        layers = ["leaf", layer] if normalize == "global" else [layer]
+        if raw:
+            _check_absent(context, "normalize", "size", "colormap")
+        check_look(normalize=normalize, size=size, colormap=colormap)
+        # Every call of a module is captured, and the global range is that of all layers.
+        layers = [_module_of(layer)]
+        if normalize == "global" and not raw:
+            layers.append("leaf")
+        question = Question(method, layers, options.parse_target(target), max_memory=max_memory)
         photograph, loaded, stack = _ask(
-            image, model, weights, method, layers, target, max_memory, device
+            question, image, model, weights, device, out, _STILL_ENDINGS
         )
-        stack = _only(stack, layer)
+        shown = _only(stack, layer)
         with written_whole(out) as temporary:
-            if out.suffix.lower() == ".npy":
+            if raw:
                 with temporary.open("wb") as file:
-                    np.save(file, stack.maps(0)[0, 0, 0].float().cpu().numpy())
+                    np.save(file, shown.maps(0)[0, 0, 0].float().cpu().numpy())
             else:
                 picture = make_still(
-                    stack,
+                    shown,
                     photograph,
                     0,
-                    normalize=normalize,  # type: ignore[arg-type]
+                    normalize=normalize,  # type: ignore[arg-type]  # checked above
                     size=size,
                     colormap=colormap,
                 )
                 picture.save(temporary, "PNG")
-    _tell(out, loaded, stack, as_json)
+    _tell(out, loaded, stack, shown, as_json)
 
 
 def _ask(
+    question: Question,
     image: Path,
     model: str,
     weights: str | None,
-    method: str,
-    layers: Sequence[str],
-    target: str | None,
-    max_memory: str | None,
     device: str,
+    out: Path,
+    endings: Sequence[str],
 ) -> tuple[Image.Image, LoadedModel, CamStack]:
+    """The photograph, the model and its answer, once all that needs no model is known to fit."""
+    from camfuse.checks import check_not_input
     from camfuse.images import read_image
     from camfuse.models import load_model
-    from camfuse.question import Question
+    from camfuse.video import check_output
 
-    question = Question(method, layers, options.parse_target(target), max_memory=max_memory)
+    check_output(out, name="out", endings=endings)
+    check_not_input(out, [image])
     question.check()
     photograph = read_image(image)
     loaded = load_model(model, weights=weights, device=device)
     return photograph, loaded, question.ask(loaded, [photograph])
 
 
-def _check_normalize(normalize: str) -> None:
-    if normalize not in ("layer", "global"):
-        raise ValueError(f"--normalize: expected layer or global, got {normalize!r}")
+def _check_absent(context: typer.Context, *names: str) -> None:
+    """Refuses options of pictures with a raw map; as defaults in a file they do no harm."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source and source.name == "COMMANDLINE":
+            raise ValueError(f"--{name}: expected with a picture only, a raw map has none")
+
+
+def _module_of(layer: str) -> str:
+    """Name of the module whose call ``layer`` is: ``relu`` for ``relu#2``, its second.
+
+    Raises:
+        ValueError: If it is not the name of a single layer.
+    """
+    from camfuse.layers import GROUPS
+    from camfuse.thinning import STAGE_ENDS
+
+    name = _CALL.sub("", layer)
+    several = name in (*GROUPS, STAGE_ENDS) or name.startswith(("every:", "type:"))
+    if not name or several or any(wildcard in name for wildcard in "*?["):
+        raise ValueError(f"--layer: expected the name of one layer, got {layer!r}")
+    return name
 
 
 def _only(stack: CamStack, layer: str) -> CamStack:
@@ -175,18 +211,28 @@ def _only(stack: CamStack, layer: str) -> CamStack:
         raise ValueError(f"--layer: {error.args[0]}") from error
 
 
-def _tell(out: Path, model: LoadedModel, stack: CamStack, as_json: bool) -> None:
-    report: dict[str, Any] = {
-        "path": str(out),
-        "model": model.spec,
-        "weights": model.weights,
-        "method": stack.methods[0],
-        "target": stack.target_name(0, 0) or int(stack.targets[0, 0]),
-        "layers": list(stack.names),
-        "bytes_written": out.stat().st_size,
-    }
+def _tell(out: Path, model: LoadedModel, stack: CamStack, shown: CamStack, as_json: bool) -> None:
+    from camfuse.result import Explained, target_report
+    from camfuse.views import choose_views, title_of
+
+    (view,) = choose_views([shown])
+    explained = Explained(
+        model.spec, model.weights, model.classes, model.preprocessing, stack, shown
+    )
+    written = out.stat().st_size
     if as_json:
+        report = {
+            "version": version("camfuse"),
+            "path": str(out),
+            **explained.to_dict(),
+            "method": view.method_name,
+            "target": target_report(view),
+            "bytes_written": written,
+        }
         print(json_text(report))
     else:
-        layers = f"{len(stack)} layers" if len(stack) > 1 else stack.names[0]
-        print(f"{out}: {layers}, {report['bytes_written'] / 1e6:.1f} MB")
+        layers = f"{len(shown)} layers" if len(shown) > 1 else shown.names[0]
+        print(f"{out}: {layers}, {written / 1e6:.1f} MB")
+        print(title_of([view]))
+        for warning in stack.warnings:
+            print(f"warning: {warning}")
