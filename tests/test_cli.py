@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,8 +17,10 @@ import pytest
 
 from camfuse import METHODS, load_stack
 from camfuse.cli import main, options
-from camfuse.cli.options import parse_fps, parse_layers, parse_target
+from camfuse.cli.options import parse_format, parse_fps, parse_layers, parse_target
 from camfuse.colormaps import COLORMAPS
+from camfuse.formats import FORMATS
+from camfuse.layers import GROUPS
 from camfuse.video import find_ffmpeg
 from own_model import OWN
 
@@ -138,6 +141,20 @@ class TestAnimate:
         (folder / "photo.mp4").write_text("old")
         assert animate() == 0
         assert (folder / "photo.mp4").stat().st_size > 1000
+
+    @pytest.mark.parametrize("encoding", ["ascii", "utf-8:strict"])
+    def test_what_the_terminal_has_no_character_for_is_escaped(self, folder, encoding):
+        name = os.fsdecode(b"\xff.mp4")
+        command = ["animate", "photo.png", "--model", "own:make", "--size", "64", "--out", name]
+        done = subprocess.run(
+            [sys.executable, "-m", "camfuse.cli", *command],
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+            capture_output=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(rb"\udcff.mp4: 5 layers")
+        dot = rb"\xb7" if encoding == "ascii" else "\xb7".encode()
+        assert b"own:make " + dot + b" gradcam of" in done.stdout
 
     @pytest.mark.parametrize(
         "stem",
@@ -306,6 +323,16 @@ class TestOptionTexts:
         assert [parse_target(text) for text in (None, "7", "-1", "cat")] == [None, 7, -1, "cat"]
         assert [parse_target(texts) for texts in ([], ["7"])] == [None, 7]
         assert parse_target(["7", "cat"]).targets == [7, "cat"]
+        assert [parse_target(text) for text in ("+1", "1_0", "٣")] == [1, "1_0", "٣"]
+
+    @pytest.mark.parametrize("texts", ["", " ", [""], ["7", ""]])
+    def test_no_text_is_no_target(self, texts):
+        with pytest.raises(ValueError, match="--target: expected the index or the name"):
+            parse_target(texts)
+
+    @pytest.mark.parametrize("text", ["gif", ".gif", "GIF"])
+    def test_a_format_may_have_a_dot(self, text):
+        assert parse_format(text) == ".gif"
 
 
 class TestCompare:
@@ -388,6 +415,30 @@ class TestSeveralPhotographs:
         assert [path.name for path in Path("videos").iterdir()] == ["a.mp4"]
         assert said.out.startswith("videos/a.mp4: 5 layers")
 
+    def test_where_all_fail_no_folder_is_left(self, folder, capsys):
+        Path("broken.png").write_text("no picture")
+        shutil.copy("broken.png", "too.png")
+        Path("old").mkdir()
+        options = ["--model", "own:make", "--out", "new/videos", "--save-maps", "old/maps"]
+        assert main(["animate", "broken.png", "too.png", *options]) == 1
+        assert "2 of 2 photographs failed" in capsys.readouterr().err
+        assert not Path("new").exists()
+        assert list(Path("old").iterdir()) == []
+
+    def test_progress_begins_at_none_and_counts_what_fails(self, photographs, monkeypatch):
+        told = []
+
+        @contextmanager
+        def listening():
+            yield lambda *told_now: told.append(told_now)
+
+        importlib.import_module("camfuse.cli.animate")
+        monkeypatch.setattr(sys.modules["camfuse.cli.animate"], "at_work", listening)
+        (photographs / "a.png").write_text("no picture")
+        options = ["--model", "own:make", "--size", "64", "--out", "videos", "--batch", "1"]
+        assert main(["animate", "in", *options]) == 1
+        assert told == [("videos", done, 3) for done in range(4)]
+
     @pytest.mark.parametrize(
         ("options", "message"),
         [
@@ -396,11 +447,21 @@ class TestSeveralPhotographs:
             ("empty --model own:make", "holds no image"),
             ("in --model own:make --batch 0", "batch: expected at least 1"),
             ("in --model own:make --out photo.png", "--out: expected a folder"),
-            ("in --model own:make --format avi", "out must end in"),
+            ("in --model own:make --format avi", "--format: expected mp4, webm, mkv, gif or webp"),
+            ("photo.png --model own:make --format avi", "--format: expected mp4"),
+            ("in --model own:make --out x.gif", "--out: expected a folder for several"),
+            ("in/a.png in/b.png --model own:make --out x.MP4", "--out: expected a folder for"),
+            (
+                "in --model own:make --save-maps x.safetensors",
+                "--save-maps: expected a folder for several photographs, got 'x.safetensors'",
+            ),
+            ("in --model own:make --out gone", "--out: expected a folder, got 'gone', and gone is"),
+            ("in --model own:make --out gone/new", "gone is a link that leads nowhere"),
         ],
     )
     def test_bad_input_is_one_line_and_makes_nothing(self, photographs, capsys, options, message):
         Path("empty").mkdir()
+        Path("gone").symlink_to("nowhere")
         before = sorted(Path().rglob("*"))
         assert main(["animate", *options.split()]) == 2
         said = capsys.readouterr().err
@@ -432,10 +493,27 @@ class TestRender:
             widths.append(json.loads(capsys.readouterr().out)["width"])
         assert widths[0] > widths[1] == widths[2]
 
+    def test_saved_layers_may_be_chosen(self, folder, capsys):
+        assert animate("--save-maps", "x.safetensors") == 0
+        command = ["render", "x.safetensors", "photo.png", "--size", "64", "--json"]
+        for texts, expected in (
+            (["type:Conv2d"], ["0", "3"]),
+            (["[1-3],every:2", "0"], ["1", "3"]),
+        ):
+            capsys.readouterr()
+            choice = [word for text in texts for word in ("--layers", text)]
+            assert main([*command, *choice]) == 0
+            titles = json.loads(capsys.readouterr().out)["titles"]
+            assert [title.split(" · ")[1] for title in titles] == expected
+
     @pytest.mark.parametrize(
         ("options", "message"),
         [
             ("photo.png photo.png", "not a sound CamStack file"),
+            ("x.safetensors photo.png --layers leaf", "--layers: no saved layer matches 'leaf'"),
+            ("x.safetensors photo.png --layers type:Conv3d", "'type:Conv3d'; close: type:Conv2d"),
+            ("x.safetensors photo.png --layers ,", "--layers: expected at least one layer"),
+            ("x.safetensors photo.png --layers every:0", "--layers: expected every:N"),
             ("x.safetensors photo.png --method layercam", "method: expected one of gradcam"),
             ("x.safetensors photo.png --target 1", "target: expected 0..0, got 1"),
             ("x.safetensors photo.png --sample 1", "sample"),
@@ -475,11 +553,16 @@ def test_shells_complete_commands_options_and_values():
     assert "--keyframes" in offered("camfuse animate --key").split()
     assert offered("camfuse animate --method grad").split() == ["gradcam", "gradcam++"]
     assert "turbo" in offered("camfuse sheet --colormap t").split()
+    assert offered("camfuse animate --layers conv,st").split() == ["conv,stage-ends"]
+    assert "efficientnet-lite:2" in offered("camfuse animate --model eff").split()
+    assert offered("camfuse animate --format w").split() == ["webm", "webp"]
 
 
 def test_the_words_that_shells_offer_are_those_there_are():
     assert set(options._METHODS) <= set(METHODS)
     assert tuple(options._COLORMAPS) == COLORMAPS
+    assert tuple(f".{name}" for name in options.FORMATS) == tuple(FORMATS)
+    assert (*GROUPS, *options._SAVED_LAYERS) == options._LAYERS
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,19 @@ def test_a_table_for_the_command_comes_before_what_is_for_all(capsys):
     assert animate(capsys)["target"]["index"] == 1
 
 
+def test_layers_are_an_option_or_the_table_of_the_command_of_this_name(capsys):
+    Path("camfuse.toml").write_text('model = "own:make"\nsize = 64\nlayers = "conv"\n')
+    assert main(["layers", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [layer["name"] for layer in report["layers"]] == ["0", "3"]
+    Path("camfuse.toml").write_text(
+        'model = "own:make"\nsize = 64\n[layers]\nlayers = "conv"\n[animate]\nlayers = "3"\n'
+    )
+    assert animate(capsys)["frames"] == 1
+    assert main(["layers", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["layers"]) == 2
+
+
 def test_pyproject_has_a_table_of_its_own_for_tools(capsys):
     Path("pyproject.toml").write_text(
         '[project]\nname = "x"\n[tool.camfuse]\nmodel = "own:make"\nsize = 64\n'
@@ -70,7 +83,9 @@ def test_another_file_may_be_named(capsys):
         ("[sheet]\nfps = 1", "is called 'sheet.fps'"),
         ("size = [1, 2]", "size: expected a text or a number, got [1, 2]"),
         ("size = true", "size: expected a text or a number, got True"),
-        ("debug = 1", "debug: expected true or false, got 1"),
+        ("debug = true", "debug: has no default; say --debug when calling a command"),
+        ("[animate]\njson = true", "animate.json: has no default; say --json when calling"),
+        ("sheet = 1", "camfuse.toml: sheet: expected a table, got 1"),
         ("method = [true]", "method: expected a text or a number, got True"),
         ("size = {a = 1}", "size: expected a text or a number, got {'a': 1}"),
         ('size = "big"', "size"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import camfuse.cli
 from camfuse.cli import main
 
 OWN = """
@@ -126,24 +128,25 @@ def script(path: Path, text: str) -> str:
         ("photo.png --model own:good --weights absent.pth", 2, "'absent.pth' does not exist"),
         ("photo.png --model own:good --weights notes.png", 2, "cannot be read as a state dict"),
         ("photo.png --model own:good --layers cnv", 2, "close: conv"),
-        ("photo.png --model own:good --layers ,", 2, "layers: expected at least one"),
+        ("photo.png --model own:good --layers ,", 2, "--layers: expected at least one"),
         ("photo.png --model own:good --method gradcan", 2, "did you mean 'gradcam'"),
-        ("photo.png --model own:good --target 2", 2, "target: expected a class in 0..1, got 2"),
+        ("photo.png --model own:good --target 2", 2, "--target: expected a class in 0..1, got 2"),
         ("photo.png --model own:good --target -1", 2, "got -1"),
+        ("photo.png --model own:good --target=", 2, "--target: expected the index or the name"),
         ("photo.png --model own:good --target cat", 2, "class names are not known"),
         ("photo.png --model own:good --normalize best", 2, "normalize: expected"),
         ("photo.png --model own:good --colormap best", 2, "colormap"),
         ("photo.png --model own:good --fps 0", 2, "--fps"),
         ("photo.png --model own:good --size 1", 2, "size"),
         ("photo.png --model own:good --size big", 2, "--size"),
-        ("photo.png --model own:good --device tpu", 2, "device: expected"),
+        ("photo.png --model own:good --device tpu", 2, "error: --device: expected"),
         ("photo.png --model own:good --out new.avi.exe", 2, "new.avi.exe"),
         ("photo.png --model own:good --out absent/new.mp4", 2, "absent"),
         ("photo.png --model own:good --out /sys/new.mp4", 1, "cannot write to the folder '/sys'"),
         (
             "photo.png --model own:good --save-maps maps.npz",
             2,
-            "save_maps must end in .safetensors",
+            "--save-maps must end in .safetensors",
         ),
         ("photo.png --model own:good --save-maps absent/m.safetensors", 2, "absent"),
         ("photo.png --model own:good --save-maps /sys/m.safetensors", 1, "cannot write to"),
@@ -204,6 +207,26 @@ sys.exit(main(["info"]))
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (code, "")
     assert "Traceback" not in done.stderr
+
+
+def test_all_that_the_commands_use_is_imported_before_they_begin():
+    """Later, a signal would find an import under way, which may lose it."""
+    used = {
+        node.module
+        for path in Path(camfuse.cli.__file__).parent.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and not node.module.startswith("camfuse.cli")
+        if node.module.startswith("camfuse.")
+    }
+    assert {"camfuse.animate_images", "camfuse.storage"} <= used
+    program = f"""
+import sys
+from camfuse.cli import import_all
+import_all()
+print(*({used} - sys.modules.keys()))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.split() == [], done.stderr
 
 
 def test_no_ffmpeg_at_all_is_a_failure(folder, capsys, monkeypatch):

@@ -22,7 +22,8 @@ input, 1 failure at run time, 130 Ctrl-C. Files appear under their name only whe
 
 Defaults of options may stand in `camfuse.toml`, or under `[tool.camfuse]` in `pyproject.toml`, in
 the current folder, or in the file that `camfuse --config FILE` names. A key is the option without
-its dashes; a table of a command's name holds what is meant for that command alone:
+its dashes; a table of a command's name holds what is meant for that command alone. `debug` and
+`json` have no defaults:
 
 ```toml
 model = "efficientnet-lite:0"

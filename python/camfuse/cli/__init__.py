@@ -7,18 +7,23 @@ finds :func:`main` ready for it.
 from __future__ import annotations
 
 import importlib
+import io
 import os
+import re
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from camfuse.cli.report import one_line
 
 if TYPE_CHECKING:
     from typer import Typer
 
+_MODULES = ("animate_images", "memory", "methods", "render_video", "saved_layers", "stills")
 _Handler = Callable[[int, FrameType | None], None]
 
 
@@ -31,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a result is never lost for a character
+            stream.reconfigure(errors="backslashreplace")
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with _on_signals(_unwind, signal.SIGTERM):
@@ -75,14 +83,28 @@ def _verdict(error: Exception) -> tuple[int, str]:
     usage_error = typer.BadParameter.__mro__[1]  # click's, or that of the copy newer Typers carry
     if isinstance(error, usage_error):
         return 2, error.format_message()  # type: ignore[attr-defined]
-    message = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    message, kind = one_line(error), type(error).__name__
     if isinstance(error, ValueError) and _is_ours(error.__traceback__):
-        return 2, message
+        return 2, _with_option(message)
     expected = ValueError | RuntimeError | OSError | FloatingPointError | MemoryError
-    if isinstance(error, expected) and message:
+    if isinstance(error, expected) or message == kind:
         return 1, message
-    kind = type(error).__name__
-    return 1, f"{kind}: {message}" if message else kind
+    return 1, f"{kind}: {message}"
+
+
+def _with_option(message: str) -> str:
+    """Where a message begins with the name of an argument, the option of this name takes its place.
+
+    The engine knows no options: its ``save_maps: ...`` is ``--save-maps: ...`` here.
+    """
+    from typer.main import get_command
+
+    name = re.split("[^a-z_]", message, maxsplit=1)[0]
+    rest = message.removeprefix(name)
+    option = f"--{name.replace('_', '-')}"
+    group: Any = get_command(_app())
+    known = {one for command in group.commands.values() for p in command.params for one in p.opts}
+    return option + rest if option in known and rest.startswith((": ", " must ")) else message
 
 
 def _is_ours(traceback: TracebackType | None) -> bool:
@@ -98,13 +120,14 @@ def _is_ours(traceback: TracebackType | None) -> bool:
 
 
 def import_all() -> None:
-    """Imports torch and the whole package.
+    """Imports torch and all of the package that the commands use.
 
     A signal meanwhile ends the process at once, so commands call this before they leave anything
     that would need tidying.
     """
     with _ended_at_once():
-        importlib.import_module("camfuse.animate")
+        for name in _MODULES:
+            importlib.import_module(f"camfuse.{name}")
 
 
 def _ended_at_once() -> AbstractContextManager[None]:

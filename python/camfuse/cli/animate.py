@@ -54,6 +54,7 @@ def animate(
             "--format",
             metavar="mp4|webm|mkv|gif|webp",
             help="Of videos that are named after their photograph.",
+            autocompletion=options.completes(options.FORMATS),
         ),
     ] = "mp4",
     codec: options.Codec = None,
@@ -83,6 +84,7 @@ def animate(
         from camfuse.question import Question
         from camfuse.style import VideoStyle
 
+        ending = options.parse_format(ending)
         question = Question(
             method=method or ["gradcam"],
             layers=options.parse_layers(layers),
@@ -104,7 +106,7 @@ def animate(
             result = make_animation(
                 model,
                 images[0],
-                out or Path(f"{images[0].stem}.{ending}"),
+                out or Path(f"{images[0].stem}{ending}"),
                 question,
                 style,
                 weights=weights,
@@ -123,7 +125,7 @@ def animate(
                 style,
                 weights=weights,
                 device=device,
-                ending=f".{ending}",
+                ending=ending,
                 save_maps=save_maps,
                 batch=batch,
                 ffmpeg=ffmpeg,
@@ -156,18 +158,33 @@ def _animate_several(
 ) -> dict[str, Any]:
     """A video of each photograph; the report of all of them."""
     from camfuse.animate_images import animate_images, find_images
+    from camfuse.formats import FORMATS
 
+    for option, folder, endings in (
+        ("--out", out, FORMATS),
+        ("--save-maps", save_maps, (".safetensors",)),
+    ):
+        if folder and folder.suffix.lower() in endings and not folder.is_dir():
+            raise ValueError(
+                f"{option}: expected a folder for several photographs, got {str(folder)!r}"
+            )
     if len(models) > 1 or len(weights or ()) > 1:
         raise ValueError("--model: expected one model for several photographs")
     paths = find_images(images[0] if len(images) == 1 else images)
+    videos: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
+
+    def tell() -> None:
+        if progress:
+            progress("videos", len(videos) + len(failed), len(paths))
 
     def on_error(path: Path, error: Exception) -> None:
         message = one_line(error)
         failed.append({"image": str(path), "error": message})
         print(f"camfuse: error: {path}: {message}", file=sys.stderr)
+        tell()
 
-    videos = []
+    tell()
     with made_folder(out), made_folder(save_maps or out, "--save-maps"):
         for result in animate_images(
             models[0],
@@ -184,6 +201,5 @@ def _animate_several(
             on_error=on_error,
         ):
             videos.append(result.to_dict())
-            if progress:
-                progress("videos", len(videos) + len(failed), len(paths))
+            tell()
     return {"videos": videos, "failed": failed}

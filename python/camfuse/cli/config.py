@@ -11,6 +11,7 @@ from typing import Annotated, Any, Protocol
 import typer
 
 _FILES = ("camfuse.toml", "pyproject.toml")
+_NO_DEFAULTS = ("debug", "json")  # what a command prints is decided where it is called
 
 
 class _Parameter(Protocol):
@@ -19,7 +20,6 @@ class _Parameter(Protocol):
     name: str | None
     opts: list[str]
     multiple: bool
-    is_flag: bool
 
 
 class _Command(Protocol):
@@ -73,50 +73,58 @@ def _defaults(
         ValueError: If a key names neither a command nor an option, or a value is no option's.
     """
     options = {name: _options(command) for name, command in commands.items()}
-    everywhere = {option for known in options.values() for option in known}
-    defaults: dict[str, Any] = {}
-    for key, value in table.items():
-        if key in commands and isinstance(value, Mapping):
-            for option in value:
-                if option not in options[key]:
-                    raise _unknown(
-                        path, f"{key}.{option}", {f"{key}.{one}" for one in options[key]}
-                    )
-        elif key not in everywhere:
-            raise _unknown(path, key, {*everywhere, *commands})
-    own = {f"{invoked}.{key}": value for key, value in table.get(invoked, {}).items()}
-    for key, value in {**table, **own}.items():
-        option = key.removeprefix(f"{invoked}.")
-        if parameter := options.get(invoked, {}).get(option):
-            defaults[parameter.name or option] = _value(path, key, value, parameter)
-    return defaults
+    # "layers" is a command and an option: what it holds tells which is meant.
+    own = {
+        key: value for key, value in table.items() if key in commands and isinstance(value, Mapping)
+    }
+    shared = {key: value for key, value in table.items() if key not in own}
+    anywhere = {option for known in options.values() for option in known}
+    for key, value in shared.items():
+        if key in commands and key not in anywhere:
+            raise ValueError(f"{path}: {key}: expected a table, got {value!r}")
+        _check_known(path, key, {*anywhere, *commands})
+    for name, values in own.items():
+        for key in values:
+            _check_known(path, f"{name}.{key}", {f"{name}.{one}" for one in options[name]})
+    known = options.get(invoked, {})
+    chosen = {key: (key, value) for key, value in shared.items() if key in known}
+    chosen |= {key: (f"{invoked}.{key}", value) for key, value in own.get(invoked, {}).items()}
+    return {
+        known[option].name or option: _value(path, key, value, known[option])
+        for option, (key, value) in chosen.items()
+    }
 
 
 def _options(command: _Command) -> dict[str, _Parameter]:
     """Parameters by the name of their option: ``save-maps`` for ``--save-maps``."""
     return {
-        option.removeprefix("--"): parameter
+        name: parameter
         for parameter in command.params
-        for option in parameter.opts
-        if option.startswith("--") and option != "--help"
+        for name in (option.removeprefix("--") for option in parameter.opts if option[:2] == "--")
+        if name not in ("help", *_NO_DEFAULTS)
     }
 
 
 def _value(path: Path, key: str, value: Any, parameter: _Parameter) -> Any:
     if parameter.multiple:
         values = value if isinstance(value, list) else [value]
-        return [_one_value(path, key, one, is_flag=False) for one in values]
-    return _one_value(path, key, value, is_flag=parameter.is_flag)
+        return [_text(path, key, one) for one in values]
+    return _text(path, key, value)
 
 
-def _one_value(path: Path, key: str, value: Any, *, is_flag: bool) -> Any:
-    if isinstance(value, bool) != is_flag or not isinstance(value, str | int | float):
-        expected = "true or false" if is_flag else "a text or a number"
-        raise ValueError(f"{path}: {key}: expected {expected}, got {value!r}")
-    return value if is_flag else str(value)
+def _text(path: Path, key: str, value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"{path}: {key}: expected a text or a number, got {value!r}")
+    return str(value)
 
 
-def _unknown(path: Path, key: str, known: set[str]) -> ValueError:
+def _check_known(path: Path, key: str, known: set[str]) -> None:
+    """ValueError unless ``key`` is known."""
+    if key in known:
+        return
+    option = key.rpartition(".")[2]
+    if option in _NO_DEFAULTS:
+        raise ValueError(f"{path}: {key}: has no default; say --{option} when calling a command")
     close = difflib.get_close_matches(key, sorted(known), n=3)
     hint = f"; close: {', '.join(close)}" if close else ""
-    return ValueError(f"{path}: no option or command is called {key!r}{hint}")
+    raise ValueError(f"{path}: no option or command is called {key!r}{hint}")

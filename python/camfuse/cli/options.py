@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -18,15 +19,21 @@ _METHODS = (
     "gradcam", "gradcam++", "xgradcam", "hirescam", "elementwise", "layercam", "randomcam",
 )  # fmt: skip
 _COLORMAPS = ("turbo", "jet", "viridis", "magma")
-_LAYERS = ("leaf", "all", "conv", "stage-ends", "every:", "type:")
-_MODELS = ("torchvision:", "timm:", "efficientnet-lite:0", "efficientnet-lite:1")
+_SAVED_LAYERS = ("stage-ends", "every:", "type:")
+_LAYERS = ("leaf", "all", "conv", *_SAVED_LAYERS)
+_MODELS = ("torchvision:", "timm:", *(f"efficientnet-lite:{size}" for size in range(3)))
+FORMATS = ("mp4", "webm", "mkv", "gif", "webp")
 
 
-def _completes(words: Sequence[str]) -> object:
-    """What a shell offers; words are written out, as importing the engine would take seconds."""
+def completes(words: Sequence[str]) -> object:
+    """What a shell offers, also after a comma.
+
+    Words are written out in this file, as importing the engine would take seconds.
+    """
 
     def complete(incomplete: str) -> Iterator[str]:
-        return (word for word in words if word.startswith(incomplete))
+        before, comma, last = incomplete.rpartition(",")
+        return (f"{before}{comma}{word}" for word in words if word.startswith(last))
 
     return complete
 
@@ -45,7 +52,7 @@ _TARGET_HELP = "Index or name of a class; the model's first choice by default."
 Image = Annotated[Path, typer.Argument(metavar="IMAGE", help="The photograph.", show_default=False)]
 Model = Annotated[
     str,
-    typer.Option(metavar="SPEC", help=_MODEL_HELP, autocompletion=_completes(_MODELS)),
+    typer.Option(metavar="SPEC", help=_MODEL_HELP, autocompletion=completes(_MODELS)),
 ]
 Models = Annotated[
     list[str],
@@ -53,7 +60,7 @@ Models = Annotated[
         "--model",
         metavar="SPEC",
         help=_MODEL_HELP + " Several are shown side by side.",
-        autocompletion=_completes(_MODELS),
+        autocompletion=completes(_MODELS),
     ),
 ]
 Weights = Annotated[str | None, typer.Option(metavar="FILE", help=_WEIGHTS_HELP)]
@@ -63,7 +70,7 @@ WeightsOfEach = Annotated[
 ]
 Method = Annotated[
     str,
-    typer.Option(metavar="NAME", help=_METHOD_HELP, autocompletion=_completes(_METHODS)),
+    typer.Option(metavar="NAME", help=_METHOD_HELP, autocompletion=completes(_METHODS)),
 ]
 Methods = Annotated[
     list[str] | None,
@@ -71,7 +78,7 @@ Methods = Annotated[
         "--method",
         metavar="NAME",
         help=_METHOD_HELP + " gradcam by default; several are shown side by side, from one pass.",
-        autocompletion=_completes(_METHODS),
+        autocompletion=completes(_METHODS),
     ),
 ]
 Target = Annotated[str | None, typer.Option(metavar="CLASS", help=_TARGET_HELP)]
@@ -88,8 +95,18 @@ Layers = Annotated[
     typer.Option(
         metavar="NAMES",
         help="leaf (default), all, conv, type:CLASS, names or globs; thinned out by stage-ends "
-        "(the last of each size) or every:N. Comma separated or repeated.",
-        autocompletion=_completes(_LAYERS),
+        "(the last before the size changes) or every:N. Comma separated or repeated.",
+        autocompletion=completes(_LAYERS),
+    ),
+]
+SavedLayers = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAMES",
+        help="type:CLASS, names or globs of saved layers, all that were shown by default; thinned "
+        "out by stage-ends (the last before the size changes) or every:N. Comma separated or "
+        "repeated.",
+        autocompletion=completes(_SAVED_LAYERS),
     ),
 ]
 Normalize = Annotated[
@@ -97,7 +114,7 @@ Normalize = Annotated[
     typer.Option(
         metavar="layer|global|both",
         help="Show each map by its own range, by the range over all layers, or both.",
-        autocompletion=_completes(("layer", "global", "both")),
+        autocompletion=completes(("layer", "global", "both")),
     ),
 ]
 NormalizeOne = Annotated[
@@ -106,7 +123,7 @@ NormalizeOne = Annotated[
         "--normalize",
         metavar="layer|global",
         help="Show each map by its own range, or by the range over all layers.",
-        autocompletion=_completes(("layer", "global")),
+        autocompletion=completes(("layer", "global")),
     ),
 ]
 Colormap = Annotated[
@@ -114,7 +131,7 @@ Colormap = Annotated[
     typer.Option(
         metavar="NAME",
         help="turbo, jet, viridis, magma, or matplotlib's.",
-        autocompletion=_completes(_COLORMAPS),
+        autocompletion=completes(_COLORMAPS),
     ),
 ]
 Fps = Annotated[str, typer.Option(metavar="RATE", help="Layers per second: 5, 24000/1001.")]
@@ -125,7 +142,7 @@ Curve = Annotated[
         metavar="NAME",
         help="Draw a score per layer below the panels: evidence (the height of each map against "
         "all layers), or a series of the saved maps.",
-        autocompletion=_completes(("evidence",)),
+        autocompletion=completes(("evidence",)),
     ),
 ]
 Keyframes = Annotated[
@@ -138,7 +155,7 @@ Codec = Annotated[
         metavar="NAME",
         help="h264 or av1 in .mp4, vp9 or av1 in .webm, ffv1, h264, vp9 or av1 in .mkv; the first "
         "by default.",
-        autocompletion=_completes(("h264", "av1", "vp9", "ffv1")),
+        autocompletion=completes(("h264", "av1", "vp9", "ffv1")),
     ),
 ]
 Crf = Annotated[
@@ -150,7 +167,7 @@ Effort = Annotated[
     typer.Option(
         metavar="fast|small",
         help="Encode fast, or into a smaller file.",
-        autocompletion=_completes(("fast", "small")),
+        autocompletion=completes(("fast", "small")),
     ),
 ]
 MaxMemory = Annotated[
@@ -175,6 +192,20 @@ def parse_layers(texts: Sequence[str] | None) -> list[str]:
     return [name for text in texts for name in map(str.strip, text.split(",")) if name]
 
 
+def parse_format(text: str) -> str:
+    """The ending of a video's name from ``gif`` or ``.gif``.
+
+    Raises:
+        ValueError: If there is no such format.
+    """
+    from camfuse.formats import one_of
+
+    name = text.removeprefix(".").lower()
+    if name not in FORMATS:
+        raise ValueError(f"--format: expected {one_of(FORMATS)}, got {text!r}")
+    return f".{name}"
+
+
 def parse_fps(text: str) -> Fraction:
     """An exact rate from ``5``, ``29.97`` or ``24000/1001``.
 
@@ -193,10 +224,16 @@ def parse_fps(text: str) -> Fraction:
 
 
 def parse_target(texts: str | Sequence[str] | None) -> NamedTarget:
-    """Classes by index or by name; ``None``, the model's own first choice, stays so."""
-    if not texts:
+    """Classes by index or by name; ``None``, the model's own first choice, stays so.
+
+    Raises:
+        ValueError: If a text is empty.
+    """
+    if texts is None:
         return None
     if not isinstance(texts, str):
+        if not texts:
+            return None
         from camfuse.targets import Each
 
         targets = [_index_or_name(text) for text in texts]
@@ -205,7 +242,6 @@ def parse_target(texts: str | Sequence[str] | None) -> NamedTarget:
 
 
 def _index_or_name(text: str) -> int | str:
-    try:
-        return int(text)
-    except ValueError:
-        return text
+    if not text.strip():
+        raise ValueError(f"--target: expected the index or the name of a class, got {text!r}")
+    return int(text) if re.fullmatch(r"[+-]?[0-9]+", text) else text

@@ -63,14 +63,14 @@ def _progress_bar() -> Iterator[Progress | None]:
         TimeRemainingColumn(compact=True),
     )
     with Bar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=None)
+        task = bar.add_task("", total=None, visible=False)  # until there is a stage
         current = ""
 
         def show(stage: str, done: int, total: int) -> None:
             nonlocal current
             if stage != current:  # rate and time left are those of the stage
                 current = stage
-                bar.reset(task, description=stage, total=total)
+                bar.reset(task, description=stage, total=total, visible=True)
             bar.update(task, completed=done, total=total)
 
         yield show

@@ -30,6 +30,7 @@ def render(
         list[int] | None,
         typer.Option("--target", metavar="N", help="Position of a saved target; all by default."),
     ] = None,
+    layers: options.SavedLayers = None,
     sample: Annotated[int, typer.Option(metavar="N", help="Which image of a saved batch.")] = 0,
     normalize: options.Normalize = "both",
     size: options.Size = 448,
@@ -57,11 +58,13 @@ def render(
     with at_work() as progress:
         from camfuse.images import read_image
         from camfuse.render_video import render_video
+        from camfuse.saved_layers import choose_layers
         from camfuse.storage import load_stack
         from camfuse.style import VideoStyle
 
+        stack = load_stack(maps)
         video = render_video(
-            load_stack(maps),
+            choose_layers(stack, options.parse_layers(layers)) if layers else stack,
             read_image(image),
             out or Path(f"{image.stem}.mp4"),
             style=VideoStyle(
