@@ -29,7 +29,7 @@ LAYERS = (
     {"images"},
     {"colormaps", "text", "footer", "canvas", "views", "render", "video"},
     {"style"},
-    {"stills", "render_video"},
+    {"stills", "render_video", "saved_layers"},
     {"weights", "models"},
     {"question", "result"},
     {"animate"},
