@@ -519,6 +519,7 @@ class TestRender:
             ("x.safetensors photo.png --sample 1", "sample"),
             ("x.safetensors photo.png --curve ybroad", "curve: expected one of evidence"),
             ("x.safetensors photo.png --keyframes 0", "keyframes: expected at least 1"),
+            ("x.safetensors absent.png", "absent.png"),
         ],
     )
     def test_bad_input_is_one_line(self, folder, capsys, options, message):

@@ -56,7 +56,6 @@ def render(
     """Make a video of maps that were saved: another format, colours, layers, without the model."""
     rate = options.parse_fps(fps)
     with at_work() as progress:
-        from camfuse.images import read_image
         from camfuse.render_video import render_video
         from camfuse.saved_layers import choose_layers
         from camfuse.storage import load_stack
@@ -65,7 +64,7 @@ def render(
         stack = load_stack(maps)
         video = render_video(
             choose_layers(stack, options.parse_layers(layers)) if layers else stack,
-            read_image(image),
+            image,
             out or Path(f"{image.stem}.mp4"),
             style=VideoStyle(
                 normalize=normalize,  # type: ignore[arg-type]  # the style checks its choices
