@@ -19,7 +19,7 @@ LAYERS = (
     {"reference"},
     {"ops"},
     {"layers", "layouts", "preserve", "inputs", "targets", "stack", "methods"},
-    {"thinning", "class_names"},
+    {"thinning", "class_names", "saved_layers"},
     {"captured", "storage", "capture", "collect"},
     {"memory", "split"},
     {"explain"},

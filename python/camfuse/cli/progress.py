@@ -71,6 +71,7 @@ def _progress_bar() -> Iterator[Progress | None]:
             if stage != current:  # rate and time left are those of the stage
                 current = stage
                 bar.reset(task, description=stage, total=total, visible=True)
-            bar.update(task, completed=done, total=total)
+            # The end of a stage is drawn even where the next one follows at once.
+            bar.update(task, completed=done, total=total, refresh=done == total)
 
         yield show
