@@ -29,7 +29,7 @@ LAYERS = (
     {"images"},
     {"colormaps", "text", "footer", "canvas", "views", "render", "video"},
     {"style"},
-    {"stills", "render_video", "saved_layers"},
+    {"stills", "render_video"},
     {"weights", "models"},
     {"question", "result"},
     {"animate"},
