@@ -240,6 +240,8 @@ class TestInfo:
         assert report["methods"] == list(METHODS)
         assert report["instruction_set"] in report["build"]["isa_supported"].split(",")
         assert report["devices"][0] == "cpu"
+        assert report["ffmpeg"]["codecs"]["h264"] in ("libx264", "h264_nvenc")
+        assert report["ffmpeg"]["codecs"].keys() <= {"h264", "vp9", "av1", "ffv1", "gif", "webp"}
 
     def test_the_table_names_the_ffmpeg_that_would_run(self, capsys):
         assert main(["info"]) == 0

@@ -11,6 +11,7 @@ The file's ending chooses the container, and the first codec of that is the defa
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -242,6 +243,22 @@ def preferred_pixel_format(
     if CODECS[chosen].stores == "rgb":
         return "rgb24"
     return "nv12" if available[0].name == NVENC else "i420"
+
+
+def codecs_of(ffmpeg: str | Path | None = None) -> dict[str, str]:
+    """By codec, the encoder that ``ffmpeg`` would use; codecs that it lacks are left out.
+
+    Raises:
+        ValueError: ``ffmpeg`` is no executable.
+        camfuse.video.VideoError: there is no ffmpeg, or it does not answer.
+    """
+    executable = find_ffmpeg(ffmpeg)
+    encoders_of(executable)  # an ffmpeg that fails is no ffmpeg without codecs
+    found = {}
+    for codec in CODECS:
+        with contextlib.suppress(VideoError):
+            found[codec] = _available(codec, executable)[0].name
+    return found
 
 
 def codec_for(path: Path, codec: str | None = None) -> str:

@@ -52,17 +52,18 @@ def _report() -> dict[str, Any]:
     }
 
 
-def _ffmpeg() -> dict[str, str] | None:
+def _ffmpeg() -> dict[str, Any] | None:
+    from camfuse.formats import codecs_of
     from camfuse.video import VideoError, find_ffmpeg
 
     try:
-        path = find_ffmpeg()
+        path, codecs = find_ffmpeg(), codecs_of()
     except VideoError:
         return None
     said = subprocess.run(
         [path, "-hide_banner", "-version"], capture_output=True, text=True, check=False
     ).stdout.split()
-    return {"path": path, "version": said[2] if len(said) > 2 else "unknown"}
+    return {"path": path, "version": said[2] if len(said) > 2 else "unknown", "codecs": codecs}
 
 
 def _version(name: str) -> str | None:
@@ -72,9 +73,15 @@ def _version(name: str) -> str | None:
         return None
 
 
+def _in_one_line(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} ({one})" for key, one in value.items())
+    return _in_words(value)
+
+
 def _in_words(value: object) -> str:
     if isinstance(value, dict):
-        return "\n".join(f"{key}: {_in_words(one)}" for key, one in value.items())
+        return "\n".join(f"{key}: {_in_one_line(one)}" for key, one in value.items())
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return "none" if value is None or value == "" else str(value)
