@@ -20,6 +20,7 @@ LAYERS = (
     {"ops"},
     {"layers", "layouts", "preserve", "inputs", "targets", "stack", "methods"},
     {"thinning", "class_names", "saved_layers"},
+    {"model_checks"},
     {"captured", "storage", "capture", "collect"},
     {"memory", "split"},
     {"explain"},

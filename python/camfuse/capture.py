@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 from torch.autograd.graph import get_gradient_edge
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from camfuse.captured import UNREACHED, Capture, Captured, Reshape, Visitor
 from camfuse.inputs import Inputs, call_arguments, first_image
 from camfuse.layers import LayerSelection, Selection, repeats_input, select_layers, unwrap
 from camfuse.layouts import Layout, LayoutTracker
+from camfuse.model_checks import check_model
 from camfuse.preserve import (
     borrowed_buffers,
     eager,
@@ -33,7 +33,6 @@ from camfuse.preserve import (
     plain_attention,
     random_state,
     release_spare_memory,
-    state_tensors,
 )
 from camfuse.stack import Skipped
 from camfuse.targets import Scores, Target, resolve_targets
@@ -100,30 +99,6 @@ def capture(
                     release_spare_memory()
                 return found
         raise RuntimeError("activations keep being overwritten differently in each pass")
-
-
-def check_model(model: nn.Module, allow_training: bool) -> None:
-    """Raises ValueError if no maps can be made of ``model``."""
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
-    if isinstance(model, torch.jit.ScriptModule):
-        raise ValueError("model: TorchScript modules run no hooks; pass the module it was made of")
-    modules = tuple(model.modules())
-    if not allow_training and any(module.training for module in modules):
-        name = next(name for name, module in model.named_modules() if module.training)
-        where = f"its layer {name!r}" if name else "the model"
-        raise ValueError(
-            f"model: {where} is in training mode, which makes maps depend on the batch and on "
-            "chance; call model.eval(), or pass allow_training=True"
-        )
-    for tensor in state_tensors(modules):
-        if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
-            raise ValueError("model: a lazy layer has no parameters yet; run the model once first")
-        if tensor.is_inference():
-            raise ValueError(
-                "model: its parameters or buffers are inference tensors, for which no gradient can "
-                "be computed; load the model outside torch.inference_mode()"
-            )
 
 
 class _OverwrittenError(Exception):

@@ -18,12 +18,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from camfuse.capture import Rehearsal, capture, check_model
+from camfuse.capture import Rehearsal, capture
 from camfuse.captured import Reshape
 from camfuse.collect import MapCollector
 from camfuse.inputs import Inputs, first_image
 from camfuse.layers import LayerSelection, select_layers, unwrap
 from camfuse.methods import Method, find_methods
+from camfuse.model_checks import check_model
 from camfuse.preserve import kept_attributes, kept_caches, state_tensors
 from camfuse.targets import Each, Target
 from camfuse.thinning import split_thinning

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from camfuse.amounts import format_bytes
-from camfuse.capture import capture, check_model
+from camfuse.capture import capture
 from camfuse.captured import Capture, Reshape, join
 from camfuse.collect import MapCollector
 from camfuse.inputs import Inputs, first_image, part_of_inputs
@@ -27,6 +27,7 @@ from camfuse.memory import (
     with_holes,
 )
 from camfuse.methods import Method
+from camfuse.model_checks import check_model
 from camfuse.preserve import release_spare_memory
 from camfuse.targets import Target, count_targets, part_of_target
 
