@@ -26,7 +26,6 @@ class Explained:
     Attributes:
         model: The model's spec; the name of its class where it was given as a module.
         weights: Which weights it has, in words.
-        classes: Class names by index, if known.
         preprocessing: What was done to the photograph before the model saw it.
         stack: All captured maps.
         shown: Those that became frames.
@@ -34,7 +33,6 @@ class Explained:
 
     model: str
     weights: str
-    classes: Sequence[str] | None
     preprocessing: Preprocessing
     stack: CamStack
     shown: CamStack
@@ -45,7 +43,6 @@ class Explained:
         return cls(
             model=model.spec,
             weights=model.weights,
-            classes=model.classes,
             preprocessing=model.preprocessing,
             stack=stack,
             shown=style.shown(stack),
