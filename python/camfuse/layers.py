@@ -22,7 +22,7 @@ Where maps are made, ``"stage-ends"`` and ``"every:N"`` thin them out (:mod:`cam
 _IDENTITIES = ("Identity", "StochasticDepth", "DropPath")
 
 GROUPS = ("leaf", "all", "conv")
-_TYPE = "type:"
+TYPE = "type:"
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def select_layers(model: nn.Module, layers: LayerSelection) -> Selection:
         elif item in GROUPS:
             everything |= item == "all"
             chosen.update(module for module in names if _in_group(module, item))
-        elif item.startswith(_TYPE) or any(wildcard in item for wildcard in "*?["):
+        elif selects_several(item):
             matches = [module for module, name in names.items() if _matches(module, name, item)]
             if not matches:
                 raise _unmatched(item, modules)
@@ -108,6 +108,11 @@ def select_layers(model: nn.Module, layers: LayerSelection) -> Selection:
         explicit=frozenset(explicit),
         everything=everything,
     )
+
+
+def selects_several(text: str) -> bool:
+    """Whether a text selects layers by group, class or glob, instead of one by its name."""
+    return text in GROUPS or text.startswith(TYPE) or any(one in text for one in "*?[")
 
 
 def find_layer(model: nn.Module, name: str) -> nn.Module:
@@ -134,10 +139,10 @@ def repeats_input(module: nn.Module) -> str | None:
 
 def _matches(module: nn.Module, name: str, pattern: str) -> bool:
     """Whether a glob fits the name, or a ``type:`` the class or one that it inherits from."""
-    if not pattern.startswith(_TYPE):
+    if not pattern.startswith(TYPE):
         return fnmatchcase(name, pattern)
     classes = type(module).__mro__[: type(module).__mro__.index(nn.Module)]
-    return any(fnmatchcase(one.__name__, pattern.removeprefix(_TYPE)) for one in classes)
+    return any(fnmatchcase(one.__name__, pattern.removeprefix(TYPE)) for one in classes)
 
 
 def _in_group(module: nn.Module, group: str) -> bool:
@@ -153,8 +158,8 @@ def _in_group(module: nn.Module, group: str) -> bool:
 
 def _unmatched(item: str, modules: dict[str, nn.Module]) -> ValueError:
     known = (
-        {_TYPE + type(module).__name__ for module in modules.values()}
-        if item.startswith(_TYPE)
+        {TYPE + type(module).__name__ for module in modules.values()}
+        if item.startswith(TYPE)
         else {*modules, *GROUPS}
     )
     close = difflib.get_close_matches(item, sorted(known), n=3)

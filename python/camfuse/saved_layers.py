@@ -7,10 +7,9 @@ import difflib
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
+from camfuse.layers import TYPE
 from camfuse.stack import CamStack, LayerInfo
 from camfuse.thinning import split_thinning, thin_out
-
-_TYPE = "type:"
 
 
 def choose_layers(stack: CamStack, layers: Sequence[str]) -> CamStack:
@@ -48,8 +47,8 @@ def choose_layers(stack: CamStack, layers: Sequence[str]) -> CamStack:
 def _matches(layer: LayerInfo, item: str) -> bool:
     if layer.name == item:
         return True
-    if item.startswith(_TYPE):
-        return layer.shown and fnmatchcase(layer.type, item.removeprefix(_TYPE))
+    if item.startswith(TYPE):
+        return layer.shown and fnmatchcase(layer.type, item.removeprefix(TYPE))
     return layer.shown and fnmatchcase(layer.name, item)
 
 
@@ -58,9 +57,7 @@ def _unmatched(item: str, stack: CamStack) -> ValueError:
     if reason:
         return ValueError(f"layers: {item!r} was not saved: {reason}")
     known = (
-        {_TYPE + layer.type for layer in stack.layers}
-        if item.startswith(_TYPE)
-        else set(stack.names)
+        {TYPE + layer.type for layer in stack.layers} if item.startswith(TYPE) else set(stack.names)
     )
     close = difflib.get_close_matches(item, sorted(known), n=3)
     hint = f"; close: {', '.join(close)}" if close else ""

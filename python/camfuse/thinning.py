@@ -34,7 +34,7 @@ def split_thinning(layers: LayerSelection) -> tuple[LayerSelection, list[str]]:
         layers = [layers]
     if not isinstance(layers, Sequence):
         return layers, []  # select_layers() will say so
-    steps = [item for item in layers if isinstance(item, str) and _is_thinning(item)]
+    steps = [item for item in layers if isinstance(item, str) and is_thinning(item)]
     for step in steps:
         if step != STAGE_ENDS:
             _every(step)
@@ -86,6 +86,11 @@ def key_layers(stack: CamStack, count: int) -> list[int]:
     return sorted(chosen)
 
 
+def is_thinning(item: str) -> bool:
+    """Whether a text thins out what others select."""
+    return item == STAGE_ENDS or item.startswith(_EVERY)
+
+
 def _comparable(stack: CamStack, layer: int) -> Tensor:
     """One layer's displayed maps at the size of comparison, flat; 0 where they are but noise."""
     maps = stack.normalized(layer, "layer").detach().cpu()
@@ -95,10 +100,6 @@ def _comparable(stack: CamStack, layer: int) -> Tensor:
     height, width = maps.shape[2:]
     shrunk = F.adaptive_avg_pool2d(maps, (min(height, _COMPARED_SIDE), min(width, _COMPARED_SIDE)))
     return F.interpolate(shrunk, (_COMPARED_SIDE,) * 2, mode="bilinear").flatten()
-
-
-def _is_thinning(item: str) -> bool:
-    return item == STAGE_ENDS or item.startswith(_EVERY)
 
 
 def _every(step: str) -> int:

@@ -193,12 +193,11 @@ def _module_of(layer: str) -> str:
     Raises:
         ValueError: If it is not the name of a single layer.
     """
-    from camfuse.layers import GROUPS
-    from camfuse.thinning import STAGE_ENDS
+    from camfuse.layers import selects_several
+    from camfuse.thinning import is_thinning
 
     name = _CALL.sub("", layer)
-    several = name in (*GROUPS, STAGE_ENDS) or name.startswith(("every:", "type:"))
-    if not name or several or any(wildcard in name for wildcard in "*?["):
+    if not name or selects_several(name) or is_thinning(name):
         raise ValueError(f"--layer: expected the name of one layer, got {layer!r}")
     return name
 
@@ -216,9 +215,7 @@ def _tell(out: Path, model: LoadedModel, stack: CamStack, shown: CamStack, as_js
     from camfuse.views import choose_views, title_of
 
     (view,) = choose_views([shown])
-    explained = Explained(
-        model.spec, model.weights, model.classes, model.preprocessing, stack, shown
-    )
+    explained = Explained(model.spec, model.weights, model.preprocessing, stack, shown)
     written = out.stat().st_size
     if as_json:
         report = {
