@@ -69,7 +69,7 @@ __device__ __forceinline__ Pack<T, N> load_pack(const T* from) {
     return *reinterpret_cast<const Pack<T, N>*>(from);
   }
 #else
-  return emulated::load_aligned<Pack<T, N>>(from);
+  return emulated::load_aligned<Pack<T, N> >(from);
 #endif
 }
 
