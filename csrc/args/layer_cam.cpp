@@ -80,4 +80,10 @@ LayerCamArgs layer_cam_args(const Tensor& activations, const std::optional<Tenso
   return p;
 }
 
+void check_size(const LayerCamArgs& args, const std::vector<int64_t>& size) {
+  check(size.size() == 2 && size[0] > 0 && size[1] > 0,
+        "size must be two positive numbers (H, W), got ", shape_text(size));
+  checked_product("size", std::max<int64_t>(args.B, 1), size[0], size[1]);
+}
+
 }  // namespace camfuse

@@ -20,6 +20,9 @@ LayerCamArgs layer_cam_args(const torch::stable::Tensor& activations,
                             const std::vector<Rule>& rules,
                             const std::optional<torch::stable::Tensor>& weights);
 
+// Checks fused_cam's (H, W).
+void check_size(const LayerCamArgs& args, const std::vector<int64_t>& size);
+
 // The dtype of maps and ranges.
 inline torch::headeronly::ScalarType map_dtype(Dtype input) {
   return input == Dtype::kF64 ? torch::headeronly::ScalarType::Double

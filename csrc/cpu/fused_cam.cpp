@@ -92,9 +92,7 @@ Tensor fused_cam(Tensor activations, std::optional<Tensor> gradients, int64_t ru
                  std::vector<int64_t> size, std::optional<Tensor> weights, bool relu) {
   const std::vector<Rule> rules = checked_rules({rule});
   const LayerCamArgs cam = layer_cam_args(activations, gradients, rules, weights);
-  check(size.size() == 2 && size[0] > 0 && size[1] > 0,
-        "size must be two positive numbers (H, W), got ", shape_text(size));
-  checked_product("size", std::max<int64_t>(cam.B, 1), size[0], size[1]);
+  check_size(cam, size);
 
   FusedCamParams p{};
   p.is_double = cam.dtype == Dtype::kF64;

@@ -14,7 +14,8 @@ class Call {
  public:
   // On the device of `tensor`, which must be one that the kernels were built for.
   explicit Call(const torch::stable::Tensor& tensor)
-      : device_(tensor.get_device_index()),
+      : like_(tensor),
+        device_(tensor.get_device_index()),
         guard_(device_),
         stream_(torch::stable::accelerator::getCurrentStream(device_)) {
     check_supported(device_);
@@ -23,12 +24,15 @@ class Call {
   // A cudaStream_t.
   void* stream() const { return stream_.nativeHandle(); }
 
-  // Torch reuses the memory in the order of the stream, so it may be dropped after the launches.
-  torch::stable::Tensor workspace(const torch::stable::Tensor& like, int64_t bytes) const {
-    return torch::stable::new_empty(like, {bytes}, torch::headeronly::ScalarType::Byte);
+  // A tensor on the device, not initialised. Torch reuses its memory in the order of the stream, so
+  // a workspace may be dropped after the launches.
+  torch::stable::Tensor allocate(std::initializer_list<int64_t> sizes,
+                                 torch::headeronly::ScalarType dtype) const {
+    return torch::stable::new_empty(like_, sizes, dtype);
   }
 
  private:
+  const torch::stable::Tensor& like_;
   int32_t device_;
   torch::stable::accelerator::DeviceGuard guard_;
   torch::stable::accelerator::Stream stream_;
