@@ -46,6 +46,11 @@ __device__ __forceinline__ float to_acc(BFloat16 x) {
 }
 __device__ __forceinline__ float to_acc(Half x) { return __half2float(__ushort_as_half(x.bits)); }
 
+// x * y + z, rounded once. Compilers may not fuse by themselves, so that bits are the same
+// everywhere.
+__device__ __forceinline__ float fused(float x, float y, float z) { return fmaf(x, y, z); }
+__device__ __forceinline__ double fused(double x, double y, double z) { return fma(x, y, z); }
+
 // N elements that lie together; 16 bytes of them are one load.
 template <class T, int N>
 struct alignas(N * sizeof(T) < 16 ? N * sizeof(T) : 16) Pack {

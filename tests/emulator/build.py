@@ -1,6 +1,6 @@
 """Compiles an op's CUDA sources, and the emulator, into a shared library for the worker.
 
-The library NAME is made of ``csrc/cuda/NAME.cu`` and ``tests/emulator/NAME_interface.cpp``. Objects
+The library NAME is made of ``csrc/cuda/NAME.cu`` (or what SOURCES says) and ``tests/emulator/NAME_interface.cpp``. Objects
 are kept in ``build/emulator`` under a hash of all that went into them.
 
 ``python tests/emulator/build.py NAME ...`` builds libraries, for their compile errors.
@@ -24,6 +24,9 @@ EMULATOR = Path(__file__).resolve().parent
 ROOT = EMULATOR.parent.parent
 CSRC = ROOT / "csrc"
 CACHE = ROOT / "build" / "emulator"
+
+# Libraries that are made of more than one launcher.
+SOURCES = {"layer_cam": ("layer_cam", "fused_cam")}
 
 OWN = ("fibers", "device_memory", "engine", "emulated_cuda", "interface")
 SANITIZE = ("-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all")
@@ -127,7 +130,8 @@ def build(name: str, sources: Iterable[Path], csrc: Path = CSRC) -> Path:
 
 def library(name: str, csrc: Path = CSRC) -> Path:
     """The library of an op, from `csrc` or a changed copy of it."""
-    return build(name, [csrc / "cuda" / f"{name}.cu", EMULATOR / f"{name}_interface.cpp"], csrc)
+    sources = [csrc / "cuda" / f"{source}.cu" for source in SOURCES.get(name, (name,))]
+    return build(name, [*sources, EMULATOR / f"{name}_interface.cpp"], csrc)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@
 #define __device__
 #define __host__
 #define __forceinline__ inline
+#define __grid_constant__
 #define __launch_bounds__(...)
 
 struct uint2 {
@@ -208,6 +209,14 @@ P load_aligned(const void* from) {
   P pack;
   std::memcpy(&pack, from, sizeof(P));
   return pack;
+}
+
+template <class P, class T>
+void store_aligned(T* to, const P& pack) {
+  if (reinterpret_cast<std::uintptr_t>(to) % alignof(P) != 0) {
+    fail_misaligned(to, sizeof(P), alignof(P));
+  }
+  std::memcpy(to, &pack, sizeof(P));
 }
 
 template <class Thread>

@@ -79,8 +79,7 @@ void Fiber::begin(void (*run)()) {
 #else
   auto* top = reinterpret_cast<std::uint64_t*>(
       const_cast<char*>(static_cast<const char*>(bottom_)) + size_ - color);
-  *--top = 0;  // aligns `run` as a call does
-  *--top = 0;  // where `run` would return to: ends stack traces
+  *--top = 0;  // where `run` would return to, 8 below a multiple of 16; ends stack traces
   *--top = reinterpret_cast<std::uint64_t>(run);
   for (int saved = 0; saved < 6; ++saved) *--top = 0;
   stack_pointer_ = top;
