@@ -2,7 +2,7 @@
 // same names from tests/emulator/, which runs the kernels on the CPU. Torch-free.
 //
 // Kernels keep to this: all shared memory is dynamic (shared_memory()), loads wider than an element
-// go through load_wide(), and launches through launch().
+// go through load_pack(), and launches through launch().
 #pragma once
 
 #include <stdint.h>
