@@ -1,5 +1,7 @@
 #include "engine.h"
 
+#include <sanitizer/common_interface_defs.h>
+
 #include <algorithm>
 #include <bit>
 #include <cstdio>
@@ -113,7 +115,7 @@ class Launch {
   void ready(Thread& thread);
   Thread* take();
   void suspend();
-  void leave_for(Thread& next);
+  void make_current(Thread& next);
   [[noreturn]] void end();
   void complete(Thread& last, Warp& warp);
   std::string deadlock() const;
@@ -207,7 +209,7 @@ Thread* Launch::take() {
   return thread;
 }
 
-void Launch::leave_for(Thread& next) {
+void Launch::make_current(Thread& next) {
   current_ = &next;
   threadIdx.x = next.index;
   blockIdx.x = next.block->index;
@@ -218,11 +220,11 @@ void Launch::suspend() {
   Thread* next = take();
   if (next == &self) return;
   if (next == nullptr) {
-    self.fiber.switch_to(scheduler_, false);
+    self.fiber.switch_to(scheduler_);
     return;
   }
-  leave_for(*next);
-  self.fiber.switch_to(next->fiber, false);
+  make_current(*next);
+  self.fiber.switch_to(next->fiber);
 }
 
 void Launch::give_way() {
@@ -257,16 +259,16 @@ void Launch::end() {
   } else {
     next = take();
   }
-  if (next != nullptr) leave_for(*next);
-  self.fiber.switch_to(next == nullptr ? scheduler_ : next->fiber, true);
-  std::abort();
+  if (next != nullptr) make_current(*next);
+  self.fiber.end_for(next == nullptr ? scheduler_ : next->fiber);
 }
 
 void Launch::fail(const std::string& what) {
   error_ = "block " + std::to_string(current_->block->index) + ", thread " +
            std::to_string(current_->index) + ": " + what;
-  current_->fiber.switch_to(scheduler_, true);
-  std::abort();
+  __sanitizer_print_stack_trace();
+  current_->fiber.switch_to(scheduler_);
+  std::abort();  // no one comes back here
 }
 
 void Launch::wait_for_block(Where where) {
@@ -373,8 +375,8 @@ void Launch::run() {
   for (std::size_t over = 0; over < order_.size();) {
     Thread* next = take();
     if (next == nullptr) throw std::runtime_error(deadlock());
-    leave_for(*next);
-    scheduler_.switch_to(next->fiber, false);
+    make_current(*next);
+    scheduler_.switch_to(next->fiber);
     if (error_) throw std::runtime_error(*error_);
     if (over_ == nullptr) continue;  // no one is ready
     Block& block = *std::exchange(over_, nullptr);

@@ -57,9 +57,10 @@ EMULATOR_EXPORT void emulator_begin(uint64_t seed, int multiprocessors, int shar
 
 EMULATOR_EXPORT const char* emulator_error() { return emulated::error.c_str(); }
 
-EMULATOR_EXPORT void* emulator_allocate(int on_device, std::size_t bytes, std::size_t offset) {
-  return emulated::allocate(on_device != 0 ? emulated::Side::kDevice : emulated::Side::kHost, bytes,
-                            offset);
+EMULATOR_EXPORT void* emulator_allocate(const char* name, int on_device, std::size_t bytes,
+                                        std::size_t offset) {
+  const auto side = on_device != 0 ? emulated::Side::kDevice : emulated::Side::kHost;
+  return emulated::allocate(name, side, bytes, offset);
 }
 
 EMULATOR_EXPORT void emulator_release(void* pointer) { emulated::release(pointer); }
