@@ -18,7 +18,7 @@
 #include "device_memory.h"
 #include "emulated_cuda.h"
 #include "random.h"
-#include "threads.h"
+#include "thread_state.h"
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;

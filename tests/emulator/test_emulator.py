@@ -216,6 +216,12 @@ def test_a_misaligned_wide_load_is_found(run):
     assert re.search(r"wide_copy.*kernels_for_tests.cpp:\d+", stack_trace)
 
 
+def test_a_wide_load_past_the_end_is_found(run):
+    memory = {"x": In(numbers(158)), "copy": Out(160, np.float32)}
+    with pytest.raises(EmulatorCrash, match=r"(?s)heap-buffer-overflow.*READ of size 16"):
+        run("wide_copy", **memory, packs=40, fault=0)
+
+
 def test_an_unwritten_output_is_found(run):
     memory = {"x": In(numbers(160)), "copy": Out(160, np.float32)}
     assert (run("wide_copy", **memory, packs=40, fault=0)["copy"] == numbers(160)).all()
