@@ -221,9 +221,7 @@ def test_fused_cam_of_every_rule(run, rule, relu, size):
     weights = weights if "weighted" in rule else None
     result = emulated_fused_cam(run, A, G, rule, (33, 41), weights, relu=relu, seeds=(0, 1))
     given = None if weights is None else weights.double()
-    expected = reference.fused_cam(
-        A.double(), G.double(), rule, (33, 41), weights=given, relu=relu
-    )
+    expected = reference.fused_cam(A.double(), G.double(), rule, (33, 41), weights=given, relu=relu)
     torch.testing.assert_close(result.double(), expected, rtol=0, atol=2e-5)
 
 
