@@ -1,7 +1,8 @@
 """Compiles an op's CUDA sources, and the emulator, into a shared library for the worker.
 
 The library NAME is made of ``csrc/cuda/NAME.cu`` (or what SOURCES says) and
-``tests/emulator/NAME_interface.cpp``. Objects are kept in ``build/emulator`` under a hash of all that went into them.
+``tests/emulator/NAME_interface.cpp``. Objects are kept in ``build/emulator`` under a hash of all
+that went into them.
 
 ``python tests/emulator/build.py NAME ...`` builds libraries, for their compile errors.
 """
