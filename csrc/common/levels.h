@@ -68,6 +68,7 @@ CAMFUSE_HD T interpolated(T a, T difference, T weight) {
 template <typename T>
 class Position {
  public:
+  Position() = default;
   CAMFUSE_HD Position(uint32_t output, uint32_t inputs, uint32_t outputs)
       : period_(2 * outputs),
         quotient_step_(2 * inputs / period_),

@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include "common/enums.h"
+#include "common/host_device.h"
 
 namespace camfuse {
 
@@ -55,7 +56,9 @@ struct RenderFramesArgs {
 };
 
 // YUV with one pair of U and V for 2 x 2 pixels.
-constexpr bool is_subsampled(PixelLayout layout) { return layout != PixelLayout::kRgb24; }
+CAMFUSE_HD constexpr bool is_subsampled(PixelLayout layout) {
+  return layout != PixelLayout::kRgb24;
+}
 
 constexpr int64_t bytes_of(PixelLayout layout, int64_t height, int64_t width) {
   return is_subsampled(layout) ? height * width / 2 * 3 : height * width * 3;

@@ -73,6 +73,16 @@ __device__ __forceinline__ Pack<T, N> load_pack(const T* from) {
 #endif
 }
 
+// `to` must be aligned to the pack.
+template <int N, class T>
+__device__ __forceinline__ void store_pack(T* to, const Pack<T, N>& pack) {
+#ifdef __CUDACC__
+  *reinterpret_cast<Pack<T, N>*>(to) = pack;
+#else
+  emulated::store_aligned(to, pack);
+#endif
+}
+
 // The block's dynamic shared memory, aligned to 16 bytes.
 template <class T>
 __device__ __forceinline__ T* shared_memory() {
