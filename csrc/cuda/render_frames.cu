@@ -12,6 +12,7 @@
 #include "cuda/launch.h"
 #include "cuda/render_frames.h"
 #include "cuda/render_frames_kernel.cuh"
+#include "cuda/render_frames_prepare.cuh"
 
 namespace camfuse::cuda {
 namespace {
@@ -48,7 +49,8 @@ class Slices {
 
 // Sets all of `f`; the bytes of workspace that it takes.
 template <class T>
-int64_t set_frame_params(FrameParams<T>& f, const RenderFramesArgs& args, void* workspace) {
+int64_t set_frame_params(FrameParams<T>& f, const RenderFramesArgs& args, const Device& device,
+                         void* workspace) {
   const bool yuv = is_subsampled(args.layout);
   f.layout = args.layout;
   f.height = static_cast<int32_t>(args.height), f.width = static_cast<int32_t>(args.width);
@@ -56,7 +58,7 @@ int64_t set_frame_params(FrameParams<T>& f, const RenderFramesArgs& args, void* 
   f.panel_width = static_cast<int32_t>(args.panel_width);
   f.map_count = static_cast<int32_t>(args.map_count);
   f.groups = static_cast<int32_t>(divide_up(args.width, kGroup));
-  f.chunk_rows = static_cast<int32_t>(chunk_rows(args, current_device()));
+  f.chunk_rows = static_cast<int32_t>(chunk_rows(args, device));
   f.chunks = static_cast<int32_t>(divide_up(args.height, f.chunk_rows));
   f.pitch = static_cast<int32_t>(divide_up(args.panel_width + 2 * kGroup - 1, kGroup) * kGroup);
   f.yuv_shift = yuv_shift_of(args.colour_weight);
@@ -85,7 +87,8 @@ Part part_of(int64_t total, int64_t part, int64_t size) {
 }
 
 template <class T>
-void prepare(const FrameParams<T>& frame, const RenderFramesArgs& args, cudaStream_t stream) {
+void prepare(const FrameParams<T>& frame, const RenderFramesArgs& args, const Device& device,
+             cudaStream_t stream) {
   PrepareParams<T> p{};
   p.frame = frame;
   p.ranges = static_cast<const T*>(args.ranges);
@@ -103,7 +106,7 @@ void prepare(const FrameParams<T>& frame, const RenderFramesArgs& args, cudaStre
   const int64_t pixels = std::max<int64_t>(args.height * frame.groups * kGroup, maps);
   const int64_t blocks =
       std::min(divide_up(pixels, kFrameThreads * (is_subsampled(args.layout) ? 4 : 1)),
-               current_device().multiprocessors * kPrepareBlocksPerMultiprocessor);
+               device.multiprocessors * kPrepareBlocksPerMultiprocessor);
   for (int64_t launch_number = 0; launch_number < launches; ++launch_number) {
     p.is_first = launch_number == 0;
     const Part some_maps = part_of(maps, launch_number, kPartMaps);
@@ -135,9 +138,10 @@ void prepare(const FrameParams<T>& frame, const RenderFramesArgs& args, cudaStre
 
 template <class T>
 void render(const RenderFramesArgs& args, void* workspace, cudaStream_t stream) {
+  const Device device = current_device();
   RenderFramesParams<T> p{};
-  set_frame_params(p.frame, args, workspace);
-  prepare(p.frame, args, stream);
+  set_frame_params(p.frame, args, device, workspace);
+  prepare(p.frame, args, device, stream);
 
   const int64_t frame_blocks = divide_up(int64_t{p.frame.chunks} * p.frame.groups, kFrameThreads);
   p.frame_blocks = static_cast<int32_t>(frame_blocks);
@@ -161,9 +165,11 @@ void render(const RenderFramesArgs& args, void* workspace, cudaStream_t stream) 
 }  // namespace
 
 int64_t render_frames_workspace(const RenderFramesArgs& args) {
+  const Device device = current_device();
   FrameParams<float> f32{};
   FrameParams<double> f64{};
-  return args.f64 ? set_frame_params(f64, args, nullptr) : set_frame_params(f32, args, nullptr);
+  return args.f64 ? set_frame_params(f64, args, device, nullptr)
+                  : set_frame_params(f32, args, device, nullptr);
 }
 
 void render_frames(const RenderFramesArgs& args, void* workspace, void* stream) {

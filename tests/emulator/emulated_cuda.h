@@ -28,6 +28,7 @@
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __grid_constant__
 
 struct uint2 {
   unsigned x, y;
@@ -208,6 +209,17 @@ P load_aligned(const void* from) {
   P pack;
   std::memcpy(&pack, from, sizeof(P));
   return pack;
+}
+
+// Puts a P into memory that must be aligned to it.
+template <class P>
+void store_aligned(void* to, const P& pack) {
+  const auto address = reinterpret_cast<std::uintptr_t>(to);
+  if (address % alignof(P) != 0) {
+    fail("stores " + std::to_string(sizeof(P)) + " bytes " + std::to_string(address % alignof(P)) +
+         " past an address aligned to " + std::to_string(alignof(P)));
+  }
+  std::memcpy(to, &pack, sizeof(P));
 }
 
 template <class Thread>
