@@ -78,6 +78,7 @@ __device__ __forceinline__ Pack<T, N> load_pack(const T* from) {
 #endif
 }
 
+// `to` must be aligned to the pack.
 template <int N, class T>
 __device__ __forceinline__ void store_pack(T* to, const Pack<T, N>& pack) {
 #ifdef __CUDACC__

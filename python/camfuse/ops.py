@@ -247,13 +247,13 @@ def _map_dtype(activations: Tensor) -> torch.dtype:
     return torch.float64 if activations.dtype == torch.float64 else torch.float32
 
 
-def _check_devices(activations: Tensor, **others: Tensor | None) -> None:
+def _check_devices(**tensors: Tensor | None) -> None:
     """Mixed devices reach the fake kernels when one of them is ``meta``."""
-    for name, other in others.items():
-        if other is not None and other.device != activations.device:
+    (first, expected), *others = ((name, x.device) for name, x in tensors.items() if x is not None)
+    for name, device in others:
+        if device != expected:
             raise ValueError(
-                f"{name} must be on the device of activations: expected {activations.device}, "
-                f"got {other.device}"
+                f"{name} must be on the device of {first}: expected {expected}, got {device}"
             )
 
 
@@ -263,7 +263,7 @@ def _layer_cam_fake(
     rules: Sequence[int],
     weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    _check_devices(activations, gradients=gradients, weights=weights)
+    _check_devices(activations=activations, gradients=gradients, weights=weights)
     B, _, h, w = activations.shape
     dtype = _map_dtype(activations)
     return (
@@ -280,7 +280,7 @@ def _fused_cam_fake(
     weights: Tensor | None = None,
     relu: bool = True,
 ) -> Tensor:
-    _check_devices(activations, gradients=gradients, weights=weights)
+    _check_devices(activations=activations, gradients=gradients, weights=weights)
     H, W = size
     return activations.new_empty((activations.shape[0], H, W), dtype=_map_dtype(activations))
 
@@ -302,6 +302,14 @@ def _render_frames_fake(
     strips: Sequence[int],
     pixel_layout: int,
 ) -> Tensor:
+    _check_devices(
+        maps=maps,
+        global_ranges=global_ranges,
+        ranges=ranges,
+        source=source,
+        colours=colours,
+        overlay=overlay,
+    )
     H, W = canvas
     size = 3 * H * W if pixel_layout == _PIXEL_CODES["rgb24"] else 3 * H * W // 2
     return source.new_empty((ranges.shape[0], size))

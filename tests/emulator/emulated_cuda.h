@@ -26,8 +26,8 @@
 #define __device__
 #define __host__
 #define __forceinline__ inline
-#define __grid_constant__
 #define __launch_bounds__(...)
+#define __grid_constant__
 
 struct uint2 {
   unsigned x, y;
@@ -210,6 +210,7 @@ P load_aligned(const void* from) {
   return pack;
 }
 
+// Puts a P into memory that must be aligned to it.
 template <class P, class T>
 void store_aligned(T* to, const P& pack) {
   if (reinterpret_cast<std::uintptr_t>(to) % alignof(P) != 0) {
