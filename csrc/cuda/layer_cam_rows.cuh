@@ -247,6 +247,7 @@ __global__ void __launch_bounds__(kThreads, kResident)
     // All threads take every turn, since warps add up together.
     for (int turn = begin; turn < end; turn += lines) {
       const int i = turn + line;
+#pragma unroll 1  // or registers that the channels' loop needs spill
       for (int r = first; r < last; ++r) sums[(r - first) * kThreads + threadIdx.x] = 0;
       if (i < end) {
         int c = lane * V;
