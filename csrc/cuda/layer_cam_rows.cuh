@@ -79,7 +79,7 @@ __device__ __forceinline__ Sum<Acc<T>>* row_sums(const CudaLayerCamParams& p, in
 template <class T>
 struct SumRowsMemory {
   Sum<Acc<T>> scratch[kThreads];
-  double totals[kChunk<T>];  // of A
+  PlaneTotal<Acc<T>> totals[kChunk<T>];  // of A
   unsigned flag;
 };
 
@@ -104,7 +104,7 @@ __device__ __forceinline__ void weigh_chunk(const CudaLayerCamParams& p, int64_t
       if (computes(p, slot))
         channel_weights<A>(p, slot, b)[c] = weight_of(p, slot, totals, Sum<A>());
     }
-    memory->totals[threadIdx.x] = totals.a.value();
+    memory->totals[threadIdx.x] = PlaneTotal<A>(totals.a.value());
   }
   if (!p.needs_sum[kSumAlpha]) return;
   __syncthreads();
@@ -115,7 +115,7 @@ __device__ __forceinline__ void weigh_chunk(const CudaLayerCamParams& p, int64_t
     scan_rows<T, V, false, true>(p, b, begin + first, 0, p.plane, [&](const auto&, const auto& g) {
 #pragma unroll
       for (int v = 0; v < V; ++v)
-        alpha[v].add(alpha_term(to_acc(g.at[v]), PlaneTotal<A>(memory->totals[first + v])));
+        alpha[v].add(alpha_term(to_acc(g.at[v]), memory->totals[first + v]));
     });
   }
   join_lines<T, V>(alpha, memory->scratch);
@@ -247,6 +247,7 @@ __global__ void __launch_bounds__(kThreads, kResident)
     // All threads take every turn, since warps add up together.
     for (int turn = begin; turn < end; turn += lines) {
       const int i = turn + line;
+#pragma unroll 1  // or registers that the channels' loop needs spill
       for (int r = first; r < last; ++r) sums[(r - first) * kThreads + threadIdx.x] = 0;
       if (i < end) {
         int c = lane * V;

@@ -8,9 +8,9 @@
 namespace camfuse::cuda {
 
 // Packs of A, and as many of G, that a thread reads before it uses the first: 64 bytes of each, but
-// 32 of types whose elements grow to twice their size in registers.
+// 32 of types whose elements grow to twice their size in registers, or whose sums take two.
 template <class T>
-constexpr int kAhead = sizeof(T) == 2 ? 2 : 4;
+constexpr int kAhead = sizeof(T) == 4 ? 4 : 2;
 
 // The sums over a channel's plane that its weights are made of.
 template <class A>
