@@ -25,7 +25,7 @@ ROOT = EMULATOR.parent.parent
 CSRC = ROOT / "csrc"
 CACHE = ROOT / "build" / "emulator"
 
-OWN = ("fibers", "engine", "device_memory", "emulated_cuda", "interface")
+OWN = ("fibers", "thread_state", "engine", "device_memory", "emulated_cuda", "interface")
 SANITIZE = ("-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all")
 COMPILE = (
     *("-x", "c++", "-std=c++20", "-fPIC", "-fvisibility=hidden"),

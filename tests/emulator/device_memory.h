@@ -11,7 +11,7 @@ enum class Side { kHost, kDevice };
 
 // `offset` bytes before the result belong to the buffer too, but are no one's to touch (but for
 // those that share 8 bytes with the result, which AddressSanitizer cannot forbid).
-// `name` is for AddressSanitizer's reports.
+// Null if there is no memory. `name` is for AddressSanitizer's reports.
 void* allocate(const char* name, Side side, std::size_t bytes, std::size_t offset);
 void release(void* pointer);
 

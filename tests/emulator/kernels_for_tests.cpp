@@ -71,6 +71,19 @@ EMULATED_OP(shuffle_sums, args) {
          args.array<const float>("x"), args.array<float>("sums"), fault_of(args));
 }
 
+// The sum of the first half of each warp; the other half is no more.
+__global__ void half_warp_sums(const float* x, float* sums) {
+  if (threadIdx.x % kWarp >= 16) return;
+  float sum = x[global_index()];
+  for (int step = 8; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffu, sum, step);
+  if (threadIdx.x % kWarp == 0) sums[global_index() / kWarp] = sum;
+}
+
+EMULATED_OP(half_warp_sums, args) {
+  launch("half_warp_sums", half_warp_sums, args.integer("blocks"), 64, kNothing, nullptr,
+         args.array<const float>("x"), args.array<float>("sums"));
+}
+
 // What each lane gets from each kind of shuffle, in segments of `width` lanes.
 template <class T>
 __global__ void shuffles(const T* x, T* results, unsigned* ballots, int amount, int width) {
@@ -144,8 +157,8 @@ __global__ void barriers(unsigned* seen, int fault) {
 }
 
 EMULATED_OP(barriers, args) {
-  launch("barriers", barriers, 2, 64, kNothing, nullptr, args.array<unsigned>("seen"),
-         fault_of(args));
+  launch("barriers", barriers, 2, static_cast<int>(args.integer("threads")), kNothing, nullptr,
+         args.array<unsigned>("seen"), fault_of(args));
 }
 
 // The sum of all numbers, by the block that comes last. Fault: it adds in the order of arrival.
@@ -224,6 +237,15 @@ EMULATED_OP(widen_halves, args) {
 }
 
 __global__ void fill(float* to, float value) { to[threadIdx.x] = value; }
+
+// Waits for what no one does.
+__global__ void spin(unsigned* flag) {
+  while (atomicAdd(flag, 0u) != 1) __threadfence();
+}
+
+EMULATED_OP(spin, args) {
+  launch("spin", spin, 1, 32, kNothing, nullptr, args.array<unsigned>("flag"));
+}
 
 // Launches as it is told, with a value that the host reads. `peek`: the host reads `to`, too.
 EMULATED_OP(fill, args) {

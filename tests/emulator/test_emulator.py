@@ -10,6 +10,7 @@ import shutil
 import numpy as np
 import pytest
 
+import worker_process
 from build import CACHE, CSRC, EMULATOR, BuildError, build
 from emulation import LARGE, SMALL, Device, Emulator, In, InOut, Out, Work
 from worker_process import EmulatorCrash, EmulatorError
@@ -50,6 +51,11 @@ def copy(run, count, fault, **options):
     return run("copy", x=x, copy=to, count=count, fault=fault)["copy"]
 
 
+def barriers(run, threads, fault, **options):
+    seen = Out(2 * threads, np.uint32)
+    return run("barriers", seen=seen, threads=threads, fault=fault, **options)["seen"]
+
+
 def fill(run, *, host=True, peek=False, **options):
     launch = {"blocks": 1, "threads": 32, "shared_bytes": 0} | options
     value = In(np.float32(1), host=host)
@@ -68,6 +74,25 @@ def test_a_right_kernel_gives_the_same_with_all_seeds(run, op):
 def test_the_last_block_to_arrive_sees_what_the_others_wrote(run):
     got, expected = total(run, fault=0, seeds=MANY)
     np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def test_lanes_outside_of_a_mask_may_have_ended(run):
+    x = numbers(3, 2, 32)
+    done = run("half_warp_sums", x=In(x), sums=Out((3, 2), np.float32), blocks=3, seeds=MANY)
+    np.testing.assert_allclose(done["sums"], x[..., :16].sum(-1), rtol=1e-6)
+
+
+def test_a_launch_that_failed_leaves_nothing_to_the_next_one(run):
+    x, sums = numbers(3, 2, 32), Out((3, 2), np.float32)
+    with pytest.raises(EmulatorError, match="deadlock"):
+        barriers(run, 1024, fault=3)
+    assert (barriers(run, 64, fault=0) == [*range(64)] * 2).all()
+    run("half_warp_sums", x=In(x), sums=sums, blocks=3, seeds=MANY)
+
+
+def test_a_seed_repeats_its_order(run):
+    for seed in MANY:
+        sums(run, "block_sums", fault=1, seeds=[seed, seed])
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.uint32, np.float32, np.float64])
@@ -191,6 +216,12 @@ def test_a_misaligned_wide_load_is_found(run):
     assert re.search(r"wide_copy.*kernels_for_tests.cpp:\d+", stack_trace)
 
 
+def test_a_wide_load_past_the_end_is_found(run):
+    memory = {"x": In(numbers(158)), "copy": Out(160, np.float32)}
+    with pytest.raises(EmulatorCrash, match=r"(?s)heap-buffer-overflow.*READ of size 16"):
+        run("wide_copy", **memory, packs=40, fault=0)
+
+
 def test_an_unwritten_output_is_found(run):
     memory = {"x": In(numbers(160)), "copy": Out(160, np.float32)}
     assert (run("wide_copy", **memory, packs=40, fault=0)["copy"] == numbers(160)).all()
@@ -213,10 +244,10 @@ XOR = r"__shfl_xor_sync\(\) with mask 0x"
     ids=["end", "another barrier", "deadlock"],
 )
 def test_a_barrier_that_not_all_threads_reach_is_found(run, fault, error):
-    assert (run("barriers", seen=Out(128, np.uint32), fault=0)["seen"] == [*range(64)] * 2).all()
+    assert (barriers(run, 64, fault=0) == [*range(64)] * 2).all()
     for seed in MANY:
         with pytest.raises(EmulatorError, match=error):
-            run("barriers", seen=Out(128, np.uint32), fault=fault, seeds=[seed])
+            barriers(run, 64, fault, seeds=[seed])
 
 
 @pytest.mark.parametrize(
@@ -262,6 +293,13 @@ def test_the_host_is_kept_from_device_memory(run):
 def test_kernels_are_kept_from_host_memory(run):
     with pytest.raises(EmulatorCrash, match=r"(?s)use-after-poison.*x \(host\): 400 bytes"):
         copy(run, 100, fault=0, host=True)
+
+
+def test_a_kernel_without_end_is_ended(run, monkeypatch):
+    run.close()  # hence a worker, and its patience, of this call's own
+    monkeypatch.setattr(worker_process, "PATIENCE", 1.0)
+    with pytest.raises(EmulatorCrash, match=r"no answer in 1.0 s"):
+        run("spin", flag=Work(1, np.uint32))
 
 
 # Calls
@@ -328,7 +366,7 @@ def test_a_changed_copy_of_the_sources_is_another_library(run, tmp_path):
 def test_compile_errors_are_shown(require_compiler, tmp_path):
     source = tmp_path / "wrong.cpp"
     source.write_text("int f() { return undeclared; }\n")
-    with pytest.raises(BuildError, match="undeclared.* was not declared"):
+    with pytest.raises(BuildError, match=r"undeclared.* was not declared"):
         build("wrong", [source])
     assert not list(CACHE.glob("wrong*"))
 

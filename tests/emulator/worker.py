@@ -87,6 +87,8 @@ class Call:
         pointer = self.library.emulator_allocate(
             name.encode(), memory.on_device, memory.nbytes, memory.offset
         )
+        if pointer is None:
+            raise MemoryError(f"{name}: {memory.nbytes} bytes")
         self.pointers[name] = pointer
         if memory.content is None:
             self.library.emulator_poison(pointer, memory.nbytes, self.seed)
@@ -121,10 +123,10 @@ class Call:
         return content
 
     def run(self):
-        """The contents of what is returned, and the names of inputs that were changed."""
+        """The contents of what is returned."""
         arguments = self.request["arguments"]
-        made = [self.argument(name, value) for name, value in arguments.items()]
         try:
+            made = [self.argument(name, value) for name, value in arguments.items()]
             self.library.emulator_begin(self.seed, *self.request["device"])
             op = getattr(self.library, f"op_{self.request['op']}")
             if op((Argument * len(made))(*made), c_int64(len(made))) != 0:
@@ -156,7 +158,7 @@ def main() -> None:
             return
         try:
             answer = [Call(library, request, seed).run() for seed in request["seeds"]]
-        except (RuntimeError, AttributeError) as error:
+        except (RuntimeError, AttributeError, MemoryError) as error:
             answer = str(error)
         pickle.dump(answer, sink, protocol=5)
         sink.flush()
