@@ -21,6 +21,8 @@ constexpr int64_t kThreadsPerMultiprocessor = 1024;  // asked for, so that all h
 constexpr int64_t kMaxChunkRows = 16;
 constexpr int64_t kPrepareBlocksPerMultiprocessor = 16;
 
+int32_t narrow(int64_t number) { return static_cast<int32_t>(number); }
+
 // Rows that a thread paints, even: as many as leave enough threads for the device.
 int64_t chunk_rows(const RenderFramesArgs& args, const Device& device) {
   const int64_t groups = divide_up(args.width, kGroup);
@@ -53,14 +55,14 @@ int64_t set_frame_params(FrameParams<T>& f, const RenderFramesArgs& args, const 
                          void* workspace) {
   const bool yuv = is_subsampled(args.layout);
   f.layout = args.layout;
-  f.height = static_cast<int32_t>(args.height), f.width = static_cast<int32_t>(args.width);
-  f.panel_height = static_cast<int32_t>(args.panel_height);
-  f.panel_width = static_cast<int32_t>(args.panel_width);
-  f.map_count = static_cast<int32_t>(args.map_count);
-  f.groups = static_cast<int32_t>(divide_up(args.width, kGroup));
-  f.chunk_rows = static_cast<int32_t>(chunk_rows(args, device));
-  f.chunks = static_cast<int32_t>(divide_up(args.height, f.chunk_rows));
-  f.pitch = static_cast<int32_t>(divide_up(args.panel_width + 2 * kGroup - 1, kGroup) * kGroup);
+  f.height = narrow(args.height), f.width = narrow(args.width);
+  f.panel_height = narrow(args.panel_height);
+  f.panel_width = narrow(args.panel_width);
+  f.map_count = narrow(args.map_count);
+  f.groups = narrow(divide_up(args.width, kGroup));
+  f.chunk_rows = narrow(chunk_rows(args, device));
+  f.chunks = narrow(divide_up(args.height, f.chunk_rows));
+  f.pitch = narrow(divide_up(args.panel_width + 2 * kGroup - 1, kGroup) * kGroup);
   f.yuv_shift = yuv_shift_of(args.colour_weight);
 
   const int64_t cells = args.height / (yuv ? 2 : 1) * f.groups;
@@ -77,13 +79,17 @@ int64_t set_frame_params(FrameParams<T>& f, const RenderFramesArgs& args, const 
   return slices.bytes();
 }
 
-// Where part `part` of a list begins that travels in parts of `size`, and how many it has.
 struct Part {
-  int64_t first, count;
+  int32_t first, count;
 };
-Part part_of(int64_t total, int64_t part, int64_t size) {
-  const int64_t first = std::min(part * size, total);
-  return {first, std::min(size, total - first)};
+
+// Part number `part` of a list that travels in parts of kSize: its elements, made by convert(i).
+template <class To, std::size_t kSize, class Convert>
+Part take_part(To (&to)[kSize], int64_t total, int64_t part, Convert convert) {
+  constexpr int64_t kMost = kSize;
+  const int64_t first = std::min(part * kMost, total), count = std::min(kMost, total - first);
+  for (int64_t i = 0; i < count; ++i) to[i] = convert(first + i);
+  return {static_cast<int32_t>(first), static_cast<int32_t>(count)};
 }
 
 template <class T>
@@ -97,7 +103,7 @@ void prepare(const FrameParams<T>& frame, const RenderFramesArgs& args, const De
   p.source = args.source;
   p.colours = args.colours;
   p.colour_weight = args.colour_weight;
-  p.background = static_cast<int32_t>(args.background);
+  p.background = narrow(args.background);
 
   const int64_t maps = args.frames * args.map_count;
   const int64_t launches =
@@ -107,31 +113,23 @@ void prepare(const FrameParams<T>& frame, const RenderFramesArgs& args, const De
   const int64_t blocks =
       std::min(divide_up(pixels, kFrameThreads * (is_subsampled(args.layout) ? 4 : 1)),
                device.multiprocessors * kPrepareBlocksPerMultiprocessor);
-  for (int64_t launch_number = 0; launch_number < launches; ++launch_number) {
-    p.is_first = launch_number == 0;
-    const Part some_maps = part_of(maps, launch_number, kPartMaps);
-    p.first_map = static_cast<int32_t>(some_maps.first);
-    p.map_count = static_cast<int32_t>(some_maps.count);
-    for (int64_t i = 0; i < some_maps.count; ++i) {
-      const int64_t n = some_maps.first + i;
-      p.maps[i] = {args.offsets[n], static_cast<int32_t>(args.sizes[2 * n]),
-                   static_cast<int32_t>(args.sizes[2 * n + 1])};
-    }
-    const Part panels = part_of(args.panel_count, launch_number, kPartPanels);
-    p.first_panel = static_cast<int32_t>(panels.first);
-    p.panel_count = static_cast<int32_t>(panels.count);
-    for (int64_t i = 0; i < panels.count; ++i) {
-      const RenderPanel& panel = args.panels[panels.first + i];
-      p.panels[i] = {static_cast<int32_t>(panel.kind), static_cast<int32_t>(panel.map),
-                     static_cast<int32_t>(panel.top), static_cast<int32_t>(panel.left)};
-    }
-    const Part strips = part_of(args.strip_count, launch_number, kPartStrips);
-    p.strip_count = static_cast<int32_t>(strips.count);
-    for (int64_t i = 0; i < strips.count; ++i) {
-      const RenderStrip& strip = args.strips[strips.first + i];
-      p.strips[i] = {static_cast<int32_t>(strip.top), static_cast<int32_t>(strip.height),
-                     static_cast<int32_t>(strip.row)};
-    }
+  for (int64_t n = 0; n < launches; ++n) {
+    p.is_first = n == 0;
+    const Part some_maps = take_part(p.maps, maps, n, [&](int64_t i) {
+      return MapPlace{args.offsets[i], narrow(args.sizes[2 * i]), narrow(args.sizes[2 * i + 1])};
+    });
+    const Part panels = take_part(p.panels, args.panel_count, n, [&](int64_t i) {
+      const RenderPanel& panel = args.panels[i];
+      return FramePanel{static_cast<int32_t>(panel.kind), narrow(panel.map), narrow(panel.top),
+                        narrow(panel.left)};
+    });
+    const Part strips = take_part(p.strips, args.strip_count, n, [&](int64_t i) {
+      const RenderStrip& strip = args.strips[i];
+      return FrameStrip{narrow(strip.top), narrow(strip.height), narrow(strip.row)};
+    });
+    p.first_map = some_maps.first, p.map_count = some_maps.count;
+    p.first_panel = panels.first, p.panel_count = panels.count;
+    p.strip_count = strips.count;
     launch("render_frames, preparing", prepare_frames<T>, blocks, kFrameThreads, 0, stream, p);
   }
 }
@@ -144,11 +142,11 @@ void render(const RenderFramesArgs& args, void* workspace, cudaStream_t stream) 
   prepare(p.frame, args, device, stream);
 
   const int64_t frame_blocks = divide_up(int64_t{p.frame.chunks} * p.frame.groups, kFrameThreads);
-  p.frame_blocks = static_cast<int32_t>(frame_blocks);
+  p.frame_blocks = narrow(frame_blocks);
   p.maps = static_cast<const T*>(args.maps);
   p.floor = floor_of<T>(args.relu);
   p.overlay = args.overlay;
-  p.overlay_rows = static_cast<int32_t>(args.overlay_rows);
+  p.overlay_rows = narrow(args.overlay_rows);
   p.frame_bytes = bytes_of(args.layout, args.height, args.width);
   p.out = args.out;
   void (*kernel)(RenderFramesParams<T>) = nullptr;

@@ -177,6 +177,8 @@ def render_frames(
     first. NaN gives 0, and so does a range that is empty or too narrow for 255 / range to be
     finite.
 
+    All tensors lie on one device, and so do the frames. CUDA gives the bits that the CPU gives.
+
     Not differentiable: raises if grad mode is on and an input requires grad.
 
     Args:
@@ -203,6 +205,9 @@ def render_frames(
 
     Returns:
         ``[N, bytes]``, uint8, bytes = ``3 * H * W`` (rgb24) or ``3 * H * W / 2`` (i420, nv12).
+
+    Raises:
+        ValueError: If an argument is not as described; it is named.
     """
     frames: Tensor = _call(
         torch.ops.camfuse.render_frames.default,
