@@ -12,8 +12,8 @@ from layer_cam_checks import (
 )
 from mutation import Mutation
 
-# Mutants are built for f32 alone, which takes a third of the time.
-ONLY_F32 = [
+# Edits before any fault: mutants are built for f32 alone, which takes a third of the time.
+BEFORE = [
     (
         "layer_cam.cu",
         f"case Dtype::{dtype}: launch_path<{name}>(plan, p, on); break;",
