@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from layer_cam_checks import (
+    check_arrival,
     check_fused,
     check_numbers,
     check_order,
@@ -106,7 +107,7 @@ MUTATIONS = (
         "device.cuh",
         "  __threadfence();\n  __syncthreads();\n  if (threadIdx.x == 0) *flag",
         "  if (threadIdx.x == 0) *flag",
-        check_planes,
+        check_arrival,
     ),
     # ---- bounds
     Mutation(
