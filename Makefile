@@ -3,6 +3,8 @@
 PYTHON ?= python3
 # Any torch >= 2.13 will do; camfuse is built against the one found in .venv.
 TORCH ?= torch==2.14.1 torchvision==0.29.1
+# One wheel must serve the oldest torch and the newest.
+SMOKE_TORCH ?= 2.13.0 2.14.1
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -10,7 +12,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 NATIVE := CMakeLists.txt $(shell find cmake csrc -type f)
 NATIVE_CODE := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: demo test test-all lint format sanitize cuda bench clean
+.PHONY: demo test test-all lint format sanitize cuda wheel smoke-wheel bench clean
 
 demo: $(VENV)/.built  ## A real animation: EfficientNet-Lite0 looks at a cat
 	$(VENV)/bin/camfuse demo --out demo
@@ -36,12 +38,19 @@ sanitize: $(VENV)/.dev  ## The native ops and their tests under ASan and UBSan
 	$(PY) tools/sanitize.py
 
 cuda: $(VENV)/.dev  ## Compiles the CUDA code for every architecture; needs a toolkit, no GPU
-	$(VENV)/bin/cmake -S . -B build/cuda -G Ninja -DCAMFUSE_CUDA=on \
-	  -DPython_EXECUTABLE=$(abspath $(PY)) \
-	  -Dpybind11_DIR=$$($(PY) -m pybind11 --cmakedir) \
-	  -DCMAKE_MAKE_PROGRAM=$(abspath $(VENV)/bin/ninja)
-	$(VENV)/bin/cmake --build build/cuda
+	rm -rf build/cuda-wheel
+	CAMFUSE_CUDA=on $(PIP) wheel --verbose --no-build-isolation --no-deps \
+	  --config-settings build-dir=build/cuda --wheel-dir build/cuda-wheel .
 	$(PY) tools/check_cuda_build.py build/cuda
+
+wheel: cuda  ## A wheel for other machines, with CUDA code inside, in dist/
+	rm -f dist/camfuse-*.whl
+	PATH="$(abspath $(VENV)/bin):$$PATH" auditwheel repair --wheel-dir dist \
+	  --exclude 'libtorch*.so' --exclude 'libc10*.so' build/cuda-wheel/camfuse-*.whl
+	$(PY) tools/check_wheel.py dist/camfuse-*.whl build/cuda
+
+smoke-wheel: wheel  ## Tries that wheel in clean environments, without a compiler
+	$(PY) tools/smoke_wheel.py dist/camfuse-*.whl $(SMOKE_TORCH)
 
 bench: $(VENV)/.built $(VENV)/.dev  ## The measurements behind the README's figures
 	$(PIP) install --quiet --no-build-isolation --editable '.[peers]'
