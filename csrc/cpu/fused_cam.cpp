@@ -5,12 +5,14 @@
 #include <algorithm>
 #include <cmath>
 
-#include "common/fused_cam_params.h"
+#include "args/layer_cam.h"
+#include "args/new_tensor.h"
+#include "args/validate.h"
+#include "common/divide.h"
+#include "cpu/fused_cam_params.h"
 #include "cpu/isa.h"
 #include "cpu/layer_cam.h"
 #include "cpu/memory.h"
-#include "cpu/new_tensor.h"
-#include "cpu/validate.h"
 
 namespace camfuse {
 
@@ -56,8 +58,8 @@ void run_stage(FusedCamStage stage, const FusedCamParams& p, int64_t tasks, int6
   torch::stable::parallel_for(0, tasks, 1 + kGrainPixels / task_pixels, run);
 }
 
-void compute_fused_cam(LayerCamParams cam, FusedCamParams p) {
-  const int64_t acc = map_element_size(cam.dtype);
+void compute_fused_cam(LayerCamArgs cam, FusedCamParams p) {
+  const int64_t acc = acc_size(cam.dtype);
   int64_t *left, *right, *upper, *lower;
   void *ranges, *x_fraction, *y_fraction;
   Workspace workspace;
@@ -81,7 +83,7 @@ void compute_fused_cam(LayerCamParams cam, FusedCamParams p) {
   p.left = left, p.right = right, p.x_fraction = x_fraction;
   p.upper = upper, p.lower = lower, p.y_fraction = y_fraction;
   p.band = kBand;
-  p.bands = (p.H + p.band - 1) / p.band;
+  p.bands = divide_up(p.H, p.band);
   run_stage(FusedCamStage::kNormalize, p, p.B, p.h * p.w);
   run_stage(FusedCamStage::kUpsample, p, p.B * p.bands, p.band * p.W);
 }
@@ -89,10 +91,8 @@ void compute_fused_cam(LayerCamParams cam, FusedCamParams p) {
 Tensor fused_cam(Tensor activations, std::optional<Tensor> gradients, int64_t rule,
                  std::vector<int64_t> size, std::optional<Tensor> weights, bool relu) {
   const std::vector<Rule> rules = checked_rules({rule});
-  const LayerCamParams cam = layer_cam_params(activations, gradients, rules, weights);
-  check(size.size() == 2 && size[0] > 0 && size[1] > 0,
-        "size must be two positive numbers (H, W), got ", shape_text(size));
-  checked_product("size", std::max<int64_t>(cam.B, 1), size[0], size[1]);
+  const LayerCamArgs cam = layer_cam_args(activations, gradients, rules, weights);
+  check_size(cam, size);
 
   FusedCamParams p{};
   p.is_double = cam.dtype == Dtype::kF64;

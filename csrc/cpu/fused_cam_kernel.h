@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#include "common/fused_cam_params.h"
+#include "cpu/fused_cam_params.h"
 
 namespace camfuse {
 namespace CAMFUSE_ISA {

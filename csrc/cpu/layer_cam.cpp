@@ -23,10 +23,13 @@
 #include <string>
 #include <tuple>
 
+#include "args/layer_cam.h"
+#include "args/new_tensor.h"
+#include "args/validate.h"
+#include "common/divide.h"
 #include "cpu/isa.h"
+#include "cpu/layer_cam_params.h"
 #include "cpu/memory.h"
-#include "cpu/new_tensor.h"
-#include "cpu/validate.h"
 
 namespace camfuse {
 
@@ -46,28 +49,6 @@ constexpr int64_t kGrainBytes = 64 << 10;  // less than this is not worth a seco
 constexpr int64_t kTile = 4096;            // positions of a map that one task completes
 constexpr int64_t kMinSlabChannels = 8;    // keeps partial maps small against A and G
 constexpr int64_t kMinSlabPositions = 32;  // the same for partial plane sums
-
-bool is_weighted(Rule rule) { return base_of(rule) == Rule::kWeighted; }
-
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-Dtype input_dtype(const Tensor& activations) {
-  switch (activations.scalar_type()) {
-    case ScalarType::Double: return Dtype::kF64;
-    case ScalarType::Float: return Dtype::kF32;
-    case ScalarType::BFloat16: return Dtype::kBF16;
-    default: return Dtype::kF16;
-  }
-}
-
-int64_t element_size(Dtype dtype) {
-  return dtype == Dtype::kF64 ? 8 : dtype == Dtype::kF32 ? 4 : 2;
-}
-
-LayerView view_of(const Tensor& tensor) {
-  const auto strides = tensor.strides();
-  return {tensor.const_data_ptr(), strides[0], strides[1], strides[2], strides[3], false};
-}
 
 // Whether each plane is contiguous and long enough for whole vectors.
 bool is_planar(const LayerCamParams& p, const LayerView& view) {
@@ -90,19 +71,15 @@ void set_slabs(LayerCamParams& p, int64_t length, int64_t line, int64_t shortest
 
 // Gives a slot to each plane sum that some rule asks for.
 void set_sums(LayerCamParams& p) {
-  const auto uses = [&](Rule rule) { return p.uses[static_cast<int>(rule)]; };
-  const bool alpha = uses(Rule::kGradCamPlusPlus);
-  const bool needed[kPlaneSumCount] = {uses(Rule::kGradCam), uses(Rule::kXGradCam) || alpha,
-                                       uses(Rule::kXGradCam), alpha};
   p.sum_count = 0;
   for (int sum = 0; sum < kPlaneSumCount; ++sum) {
-    p.sum_slot[sum] = needed[sum] ? static_cast<int>(p.sum_count++) : -1;
+    p.sum_slot[sum] = needs(p, PlaneSum(sum)) ? static_cast<int>(p.sum_count++) : -1;
   }
 }
 
 // Runs all tasks of a stage on torch's threads.
 void run_stage(LayerCamStage stage, const LayerCamParams& p, int64_t tasks, int64_t task_bytes) {
-  const bool packs = stage == LayerCamStage::kPlanarSlabs && (p.a.packed || p.g.packed);
+  const bool packs = stage == LayerCamStage::kPlanarSlabs && (p.packs_a || p.packs_g);
   const auto run = [&](int64_t begin, int64_t end) {
     AlignedBytes scratch;
     if (packs) scratch = allocate(2 * kGroup * p.plane * element_size(p.dtype));
@@ -117,7 +94,7 @@ void run_stage(LayerCamStage stage, const LayerCamParams& p, int64_t tasks, int6
 }
 
 void compute_planar(LayerCamParams& p) {
-  const int64_t acc = map_element_size(p.dtype);
+  const int64_t acc = acc_size(p.dtype);
   p.plane = std::max(p.h * p.w, kMinPlane);
   set_slabs(p, p.C, p.plane, kMinSlabChannels);
   p.tile = kTile;
@@ -135,12 +112,12 @@ void compute_planar(LayerCamParams& p) {
 }
 
 void compute_rows(LayerCamParams& p) {
-  const int64_t acc = map_element_size(p.dtype);
+  const int64_t acc = acc_size(p.dtype);
   set_slabs(p, p.h * p.w, p.C, kMinSlabPositions);
   p.tile = p.slab;
   p.tiles = p.slabs;
   const bool alpha = p.sum_slot[kSumAlpha] >= 0;
-  const bool weighs = p.sum_count > 0 || p.uses[static_cast<int>(Rule::kWeighted)];
+  const bool weighs = p.sum_count > 0 || uses(p, Rule::kWeighted);
 
   Workspace workspace;
   workspace.add(&p.sums, p.B * p.slabs * p.sum_count * p.C * static_cast<int64_t>(sizeof(double)));
@@ -164,7 +141,7 @@ void compute_rows(LayerCamParams& p) {
 std::tuple<Tensor, Tensor> layer_cam(Tensor activations, std::optional<Tensor> gradients,
                                      std::vector<int64_t> rules, std::optional<Tensor> weights) {
   const std::vector<Rule> chosen = checked_rules(rules);
-  LayerCamParams p = layer_cam_params(activations, gradients, chosen, weights);
+  LayerCamArgs p = layer_cam_args(activations, gradients, chosen, weights);
   const ScalarType dtype = map_dtype(p.dtype);
   Tensor maps = new_tensor<4>({p.R, p.B, p.h, p.w}, dtype);
   Tensor ranges = new_tensor<3>({p.R, p.B, 2}, dtype);
@@ -176,64 +153,10 @@ std::tuple<Tensor, Tensor> layer_cam(Tensor activations, std::optional<Tensor> g
 
 }  // namespace
 
-std::vector<Rule> checked_rules(const std::vector<int64_t>& codes) {
-  check(!codes.empty(), "rules must name at least one rule, got none");
-  std::vector<Rule> rules;
-  rules.reserve(codes.size());
-  for (int64_t code : codes) {
-    check(code >= 0 && code < kRuleCount, "rules must be numbers from 0 to ", kRuleCount - 1,
-          ", got ", code);
-    rules.push_back(static_cast<Rule>(code));
-  }
-  return rules;
-}
-
-LayerCamParams layer_cam_params(const Tensor& activations, const std::optional<Tensor>& gradients,
-                                const std::vector<Rule>& rules,
-                                const std::optional<Tensor>& weights) {
-  const auto shape = activations.sizes();
-  check(shape.size() == 4, "activations must have 4 dimensions [B, C, h, w], got ",
-        shape_text(shape));
-  check(shape[1] > 0 && shape[2] > 0 && shape[3] > 0,
-        "activations must have channels and positions, got ", shape_text(shape));
-  check_dtype("activations", activations,
-              {ScalarType::Double, ScalarType::Float, ScalarType::BFloat16, ScalarType::Half});
-
+void compute_layer_cam(const LayerCamArgs& args) {
+  if (args.B == 0) return;
   LayerCamParams p{};
-  p.dtype = input_dtype(activations);
-  p.B = shape[0], p.C = shape[1], p.h = shape[2], p.w = shape[3];
-  p.rules = rules.data();
-  p.R = static_cast<int64_t>(rules.size());
-  for (Rule rule : rules) p.uses[static_cast<int>(base_of(rule))] = true;
-  checked_product("activations", p.B, p.C, p.h, p.w);
-  checked_product("maps of all rules", p.R, p.B, p.C, std::max(p.h * p.w, kMinPlane));
-  p.a = view_of(activations);
-
-  if (gradients) {
-    check_shape("gradients", *gradients, {p.B, p.C, p.h, p.w}, "activations");
-    check_like("gradients", *gradients, activations, "activations");
-    p.g = view_of(*gradients);
-  } else {
-    const bool all_weighted = std::all_of(rules.begin(), rules.end(), is_weighted);
-    check(all_weighted, "gradients must be given unless every rule is 'weighted', got None");
-  }
-
-  const bool weighted = p.uses[static_cast<int>(Rule::kWeighted)];
-  check(weights.has_value() == weighted,
-        weighted ? "weights must be given for rule 'weighted', got None"
-                 : "weights must be None unless rules hold 'weighted', got a tensor");
-  if (weights) {
-    check_shape("weights", *weights, {p.B, p.C}, "batch and channels");
-    check_like("weights", *weights, activations, "activations");
-    p.weights = {weights->const_data_ptr(), weights->stride(0), weights->stride(1), 0, 0, false};
-  }
-  return p;
-}
-
-void compute_layer_cam(LayerCamParams p) {
-  if (p.B == 0) return;
-  // Gradients that no rule reads are not looked at.
-  if (std::all_of(p.rules, p.rules + p.R, is_weighted)) p.g = {};
+  static_cast<LayerCamArgs&>(p) = args;
   const bool has_g = p.g.data != nullptr;
   set_sums(p);
   if (is_rows(p, p.a) && (!has_g || is_rows(p, p.g)) &&
@@ -243,8 +166,8 @@ void compute_layer_cam(LayerCamParams p) {
     }
     compute_rows(p);
   } else {
-    p.a.packed = !is_planar(p, p.a);
-    p.g.packed = has_g && !is_planar(p, p.g);
+    p.packs_a = !is_planar(p, p.a);
+    p.packs_g = has_g && !is_planar(p, p.g);
     compute_planar(p);
   }
 }

@@ -8,13 +8,11 @@
 //   rows       map                               plane sums
 #pragma once
 
-#include "common/layer_cam_params.h"
+#include "cpu/layer_cam_params.h"
 #include "cpu/line_sweeps.h"
 
 namespace camfuse {
 namespace CAMFUSE_ISA {
-
-constexpr double kXGradCamEpsilon = 1e-7;
 
 // Calls visit with the cheapest term that is right for gradcam++'s channel weights. `largest` maps
 // zeros to the largest |G| per lane.
@@ -62,8 +60,6 @@ struct LayerCam {
   const LayerCamParams& p;
 
   int64_t positions() const { return p.h * p.w; }
-  bool uses(Rule rule) const { return p.uses[static_cast<int>(rule)]; }
-
   bool needs(PlaneSum which) const { return p.sum_slot[which] >= 0; }
 
   // Calls visit with the plane sums to take that need no other, in the order of PlaneSum.
@@ -91,9 +87,9 @@ struct LayerCam {
 
   // J planes from channel c on, copied to `scratch` [J, plane] if they do not lie in lines.
   template <int J>
-  Lines<T> planes(const LayerView& view, int64_t b, int64_t c, T* scratch) const {
+  Lines<T> planes(const LayerView& view, bool packs, int64_t b, int64_t c, T* scratch) const {
     const T* from = static_cast<const T*>(view.data) + b * view.batch + c * view.channel;
-    if (!view.packed) return {from, view.channel};
+    if (!packs) return {from, view.channel};
     for (int64_t y = 0; y < p.h; ++y) {
       for (int64_t x = 0; x < p.w; ++x) {
         const T* at = from + y * view.row + x * view.column;
@@ -109,9 +105,9 @@ struct LayerCam {
   // Adds the maps of J channels to `out` [R, plane].
   template <int J>
   void add_planes(int64_t b, int64_t c, Acc* out, T* scratch) const {
-    const Lines<T> a = planes<J>(p.a, b, c, scratch);
+    const Lines<T> a = planes<J>(p.a, p.packs_a, b, c, scratch);
     Lines<T> g{};
-    if (p.g.data != nullptr) g = planes<J>(p.g, b, c, scratch + kGroup * p.plane);
+    if (p.g.data != nullptr) g = planes<J>(p.g, p.packs_g, b, c, scratch + kGroup * p.plane);
 
     double sums[kPlaneSumCount][J];  // by slot
     visit_plain_sums([&](auto terms) {
@@ -127,7 +123,7 @@ struct LayerCam {
     Acc weights[kRuleCount][J];
     for (int j = 0; j < J; ++j) {
       const auto set = [&](Rule rule, auto weight) {
-        if (uses(rule)) weights[static_cast<int>(rule)][j] = static_cast<Acc>(weight());
+        if (uses(p, rule)) weights[static_cast<int>(rule)][j] = static_cast<Acc>(weight());
       };
       set(Rule::kGradCam, [&] { return sum_of(kSumG)[j] / static_cast<double>(positions()); });
       set(Rule::kXGradCam,

@@ -1,12 +1,11 @@
 // The sweeps over contiguous lines of A and G that layer_cam is made of. Torch-free.
 #pragma once
 
+#include "common/layer_cam_args.h"
 #include "cpu/simd.h"
 
 namespace camfuse {
 namespace CAMFUSE_ISA {
-
-constexpr double kGradCamPlusPlusEpsilon = 1e-6;
 
 // What is summed. x is A and y is G, but for gradcam++'s terms, where x is G.
 enum class Term {

@@ -12,10 +12,10 @@
 #include <optional>
 #include <vector>
 
+#include "args/validate.h"
 #include "common/bt709.h"
 #include "cpu/isa.h"
 #include "cpu/render_frames_params.h"
-#include "cpu/validate.h"
 
 CAMFUSE_DECLARE_RENDER_KERNELS(baseline)
 #if defined(__x86_64__)

@@ -48,7 +48,7 @@ __device__ __forceinline__ float to_acc(Half x) { return __half2float(__ushort_a
 
 // N elements that lie together; 16 bytes of them are one load.
 template <class T, int N>
-struct alignas(N * sizeof(T)) Pack {
+struct alignas(N * sizeof(T) < 16 ? N * sizeof(T) : 16) Pack {
   T at[N];
 };
 
@@ -69,7 +69,16 @@ __device__ __forceinline__ Pack<T, N> load_pack(const T* from) {
     return *reinterpret_cast<const Pack<T, N>*>(from);
   }
 #else
-  return emulated::load_aligned<Pack<T, N>>(from);
+  return emulated::load_aligned<Pack<T, N> >(from);
+#endif
+}
+
+template <int N, class T>
+__device__ __forceinline__ void store_pack(T* to, const Pack<T, N>& pack) {
+#ifdef __CUDACC__
+  *reinterpret_cast<Pack<T, N>*>(to) = pack;
+#else
+  emulated::store_aligned(to, pack);
 #endif
 }
 

@@ -1,5 +1,5 @@
-// How launchers see the device: its size, its memory, and the one way to start a kernel. Torch-free;
-// the emulator has its own version of what CUDA declares here.
+// How launchers see the device: its size, and the one way to start a kernel. Torch-free; where
+// there is no nvcc, the emulator stands in for what is used of CUDA here.
 #pragma once
 
 #include <stdexcept>

@@ -51,11 +51,23 @@ inline void check_shape(const char* name, const Tensor& tensor,
         ", got ", shape_text(sizes));
 }
 
+// "cpu" or "cuda:0", as Python writes a device.
+inline std::string device_text(const Tensor& tensor) {
+  if (tensor.is_cpu()) return "cpu";
+  return (tensor.is_cuda() ? "cuda:" : "device ") + std::to_string(tensor.get_device_index());
+}
+
+inline void check_device(const char* name, const Tensor& tensor, const Tensor& other,
+                         const char* other_name) {
+  check(tensor.device() == other.device(), name, " must be on the device of ", other_name,
+        ": expected ", device_text(other), ", got ", device_text(tensor));
+}
+
 inline void check_like(const char* name, const Tensor& tensor, const Tensor& other,
                        const char* other_name) {
   check(tensor.scalar_type() == other.scalar_type(), name, " must have the dtype of ", other_name,
         ": expected ", dtype_text(other.scalar_type()), ", got ", dtype_text(tensor.scalar_type()));
-  check(tensor.device() == other.device(), name, " must be on the device of ", other_name);
+  check_device(name, tensor, other, other_name);
 }
 
 }  // namespace camfuse

@@ -1,33 +1,12 @@
-// What a layer_cam kernel needs to know, as plain data. Torch-free, shared by all backends.
+// How layer_cam is done on the CPU: what is asked for, and the plan of the work. Torch-free.
 #pragma once
 
-#include <stdint.h>
-
-#include "common/enums.h"
+#include "common/layer_cam_args.h"
 
 namespace camfuse {
 
-enum class Dtype : int { kF64, kF32, kBF16, kF16 };
-
-// One of the tensors A and G, [B, C, h, w]; strides in elements.
-struct LayerView {
-  const void* data;  // null: not given
-  int64_t batch, channel, row, column;
-  bool packed;  // its planes are copied, a few at a time, before they are reduced
-};
-
-// Sums over the positions of a channel's plane that some rule asks for.
-enum PlaneSum : int { kSumG, kSumA, kSumGA, kSumAlpha, kPlaneSumCount };
-
-// "Acc" is double for f64 inputs and float for all others.
-struct LayerCamParams {
-  Dtype dtype;
-  int64_t B, C, h, w;
-  LayerView a, g;
-  LayerView weights;  // [B, C]: only data, batch and channel
-  const Rule* rules;  // [R]
-  int64_t R;
-  bool uses[kRuleCount];  // whether a rule of `rules` has this base
+struct LayerCamParams : LayerCamArgs {
+  bool packs_a, packs_g;  // its planes are copied, a few at a time, before they are reduced
 
   // A sample is cut into `slabs` slabs: of channels where planes are contiguous, of positions where
   // the channels of a position are. Their size never depends on the batch or the thread count.
@@ -42,8 +21,6 @@ struct LayerCamParams {
   void* channel_weights;  // Acc    [B, R, C]
   void* extremes;         // Acc    [R, B, tiles, 2]: minimum and maximum of each tile of a map
   int64_t tile, tiles;    // positions of a tile, and how many make a map
-  void* maps;             // Acc    [R, B, h * w]
-  void* ranges;           // Acc    [R, B, 2]
 };
 
 // The kernels read whole vectors: shorter planes are padded, shorter rows of channels are packed.

@@ -1,0 +1,42 @@
+// Stacks of their own that the program can leave and come back to, without system calls.
+#pragma once
+
+#include <cstddef>
+
+#if !defined(__x86_64__) || defined(EMULATOR_UCONTEXT)
+#define EMULATOR_UCONTEXT 1
+#include <ucontext.h>
+#endif
+
+namespace emulated {
+
+class Fiber {
+ public:
+  Fiber() = default;                // stands for the stack that the program came on
+  explicit Fiber(unsigned number);  // a new stack; fibers of other numbers lie elsewhere in caches
+  ~Fiber();
+  Fiber(const Fiber&) = delete;
+  Fiber& operator=(const Fiber&) = delete;
+
+  // The next switch to this fiber calls `run` on an empty stack. It must begin with arrived() and
+  // never return.
+  void begin(void (*run)());
+  void arrived();
+  // Leaves this fiber, which runs, for `next`. Returns when another fiber switches back, which must
+  // not happen if this one `ends`.
+  void switch_to(Fiber& next, bool ends);
+
+ private:
+  std::size_t number_ = 0;
+  const void* bottom_ = nullptr;
+  std::size_t size_ = 0;
+  void* fake_stack_ = nullptr;  // AddressSanitizer's
+  void* mapping_ = nullptr;
+#if EMULATOR_UCONTEXT
+  ucontext_t context_;
+#else
+  void* stack_pointer_ = nullptr;
+#endif
+};
+
+}  // namespace emulated
