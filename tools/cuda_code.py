@@ -18,13 +18,19 @@ def wanted_architectures(build: Path) -> list[str]:
 
 def missing_architectures(module: Path, wanted: Sequence[str]) -> list[str]:
     """Those of ``wanted`` that a module holds no code for."""
-    listing = "".join(
-        subprocess.run(
-            [_cuobjdump(), option, module], check=True, capture_output=True, text=True
-        ).stdout
-        for option in ("--list-elf", "--list-ptx")
-    )
+    if not wanted:
+        return []
+    listing = _listed("--list-elf", module) + _listed("--list-ptx", module)
     return [name for name in wanted if _file_name(name) not in listing]
+
+
+def _listed(what: str, module: Path) -> str:
+    """What cuobjdump lists; nothing where it would fail because there is no code at all."""
+    command = [_cuobjdump(), what, module]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode and "does not contain device code" not in done.stderr:
+        raise RuntimeError(f"{what} {module}: {done.stderr.strip()}")
+    return done.stdout
 
 
 def _file_name(architecture: str) -> str:
