@@ -2,7 +2,7 @@
 // same names from tests/emulator/, which runs the kernels on the CPU. Torch-free.
 //
 // Kernels keep to this: all shared memory is dynamic (shared_memory()), loads wider than an element
-// go through load_wide(), and launches through launch().
+// go through load_pack(), and launches through launch().
 #pragma once
 
 #include <stdint.h>
@@ -45,6 +45,11 @@ __device__ __forceinline__ float to_acc(BFloat16 x) {
   return __uint_as_float(static_cast<unsigned>(x.bits) << 16);
 }
 __device__ __forceinline__ float to_acc(Half x) { return __half2float(__ushort_as_half(x.bits)); }
+
+// x * y + z, rounded once. Compilers may not fuse by themselves, so that bits are the same
+// everywhere.
+__device__ __forceinline__ float fused(float x, float y, float z) { return fmaf(x, y, z); }
+__device__ __forceinline__ double fused(double x, double y, double z) { return fma(x, y, z); }
 
 // N elements that lie together; 16 bytes of them are one load.
 template <class T, int N>

@@ -46,14 +46,15 @@ struct Normalization {
 template <class A>
 __device__ __forceinline__ void show(const Display& d, const A* map, int64_t b, Extremes<A> range,
                                      unsigned first, unsigned step) {
-  const unsigned H = d.H, W = d.W, pixels = H * W;
+  const auto h = static_cast<unsigned>(d.h), w = static_cast<unsigned>(d.w);
+  const auto H = static_cast<unsigned>(d.H), W = static_cast<unsigned>(d.W), pixels = H * W;
   A* const result = static_cast<A*>(d.result) + b * pixels;
   const Normalization<A> normalized(range, d.relu);
   for (unsigned pixel = first; pixel < pixels; pixel += step) {
-    const Tap<A> y(pixel / W, H, d.h), x(pixel % W, W, d.w);
+    const Tap<A> y(pixel / W, H, h), x(pixel % W, W, w);
     const auto wide = [&](unsigned row) {
-      const A left = normalized(load_fresh(map + row * d.w + x.first));
-      const A right = normalized(load_fresh(map + row * d.w + x.second));
+      const A left = normalized(load_fresh(map + row * w + x.first));
+      const A right = normalized(load_fresh(map + row * w + x.second));
       return left * (1 - x.share) + right * x.share;
     };
     result[pixel] = wide(y.first) * (1 - y.share) + wide(y.second) * y.share;

@@ -60,7 +60,7 @@ __device__ __forceinline__ void join_lines(Sum<Acc<T>> (&sums)[V], Sum<Acc<T>>* 
   for (int v = 0; v < V; ++v) {
     __syncthreads();
     scratch[threadIdx.x] = sums[v];
-    for (int half = kThreads / 2; half >= kSumLanes<T, V>; half /= 2) {
+    for (unsigned half = kThreads / 2; half >= kSumLanes<T, V>; half /= 2) {
       __syncthreads();
       if (threadIdx.x < half) scratch[threadIdx.x].add(scratch[threadIdx.x + half]);
     }

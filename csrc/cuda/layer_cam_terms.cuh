@@ -69,12 +69,12 @@ __device__ __forceinline__ A relu(A x) {  // NaN stays NaN
 template <class A>
 __device__ __forceinline__ A add_term(Term term, A sum, A x, A y, A weight) {
   switch (term) {
-    case Term::kScaled: return fma(x, weight, sum);
+    case Term::kScaled: return fused(x, weight, sum);
     case Term::kScaledMagnitude: return sum + magnitude(x * weight);
-    case Term::kProduct: return fma(x, y, sum);
+    case Term::kProduct: return fused(x, y, sum);
     case Term::kProductMagnitude: return sum + magnitude(x * y);
     case Term::kPositiveProduct: return sum + relu(x * y);
-    default: return fma(x, relu(y), sum);
+    default: return fused(x, relu(y), sum);
   }
 }
 

@@ -24,7 +24,7 @@ __device__ __forceinline__ float two_sum(float a, float b, float* error) {
 // a * b likewise.
 __device__ __forceinline__ float two_product(float a, float b, float* error) {
   const float product = a * b;
-  *error = fmaf(a, b, -product);
+  *error = fused(a, b, -product);
   return product;
 }
 
@@ -74,7 +74,7 @@ struct Sum<double> {
   double total = 0;
 
   __device__ __forceinline__ void add(double x) { total += x; }
-  __device__ __forceinline__ void add_product(double x, double y) { total = fma(x, y, total); }
+  __device__ __forceinline__ void add_product(double x, double y) { total = fused(x, y, total); }
   __device__ __forceinline__ void add(const Sum& other) { total += other.total; }
   __device__ __forceinline__ double value() const { return total; }
   static __device__ __forceinline__ Sum fresh(const Sum* from) {
@@ -114,7 +114,7 @@ struct PlaneTotal<float> {
 // gradcam++'s max(g, 0) * g^2 / (2 g^2 + g^3 total + epsilon). The denominator's summands cancel
 // where `total` is negative, so it is computed with its rounding errors.
 __device__ __forceinline__ float alpha_term(float g, PlaneTotal<float> total) {
-  if (!(g > 0)) return g == g ? 0.0f : g;
+  if (!(g > 0)) return g * 0.0f;  // NaN if g is not finite
   // Both halves of the quotient over g^2, where that would overflow.
   const bool large = g > 1;
   constexpr float kHigh = static_cast<float>(kGradCamPlusPlusEpsilon);
@@ -128,7 +128,7 @@ __device__ __forceinline__ float alpha_term(float g, PlaneTotal<float> total) {
 
   const float product = two_product(g, total.high, &product_low);
   if (fabsf(product) > 3.4028235e38f) return g * 0.0f;  // g / infinity
-  product_low = fmaf(g, total.low, product_low);
+  product_low = fused(g, total.low, product_low);
   const float inner = two_sum(2.0f, product, &inner_low);
   inner_low += product_low;
   const float scaled = two_product(square, inner, &scaled_low);
@@ -138,7 +138,7 @@ __device__ __forceinline__ float alpha_term(float g, PlaneTotal<float> total) {
 }
 
 __device__ __forceinline__ double alpha_term(double g, PlaneTotal<double> total) {
-  if (!(g > 0)) return g == g ? 0.0 : g;
+  if (!(g > 0)) return g * 0.0;
   const double square = g * g;
   return g * (square / (square * (2 + g * total.value) + kGradCamPlusPlusEpsilon));
 }

@@ -61,13 +61,14 @@ Fiber::Fiber(unsigned number) : number_(number), size_(kStack) {
 
 Fiber::~Fiber() {
   if (mapping_ == nullptr) return;
-  ASAN_UNPOISON_MEMORY_REGION(bottom_, size_);
+  __asan_unpoison_memory_region(bottom_, size_);
   munmap(mapping_, kGuard + kStack);
 }
 
 void Fiber::begin(void (*run)()) {
   // Whoever was abandoned on this stack left its variables' redzones behind.
-  ASAN_UNPOISON_MEMORY_REGION(bottom_, size_);
+  if (!clean_) __asan_unpoison_memory_region(bottom_, size_);
+  clean_ = false;
   fake_stack_ = nullptr;
   const std::size_t color = number_ % kColors * kColorStep;
 #if EMULATOR_UCONTEXT
@@ -79,8 +80,7 @@ void Fiber::begin(void (*run)()) {
 #else
   auto* top = reinterpret_cast<std::uint64_t*>(
       const_cast<char*>(static_cast<const char*>(bottom_)) + size_ - color);
-  *--top = 0;  // aligns `run` as a call does
-  *--top = 0;  // where `run` would return to: ends stack traces
+  *--top = 0;  // where `run` would return to, 8 below a multiple of 16; ends stack traces
   *--top = reinterpret_cast<std::uint64_t>(run);
   for (int saved = 0; saved < 6; ++saved) *--top = 0;
   stack_pointer_ = top;
@@ -92,15 +92,26 @@ void Fiber::arrived() {
   __sanitizer_finish_switch_fiber(fake_stack_, &left->bottom_, &left->size_);
 }
 
-void Fiber::switch_to(Fiber& next, bool ends) {
-  __sanitizer_start_switch_fiber(ends ? nullptr : &fake_stack_, next.bottom_, next.size_);
+void Fiber::leave_for(Fiber& next) {
   left = this;
 #if EMULATOR_UCONTEXT
   swapcontext(&context_, &next.context_);
 #else
   emulator_switch_stack(&stack_pointer_, next.stack_pointer_);
 #endif
+}
+
+void Fiber::switch_to(Fiber& next) {
+  __sanitizer_start_switch_fiber(&fake_stack_, next.bottom_, next.size_);
+  leave_for(next);
   arrived();
+}
+
+void Fiber::end_for(Fiber& next) {
+  clean_ = true;
+  __sanitizer_start_switch_fiber(nullptr, next.bottom_, next.size_);
+  leave_for(next);
+  __builtin_unreachable();
 }
 
 }  // namespace emulated
