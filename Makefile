@@ -35,13 +35,14 @@ format: $(VENV)/.dev  ## Rewrites files as `make lint` wants them
 sanitize: $(VENV)/.dev  ## The native ops and their tests under ASan and UBSan
 	$(PY) tools/sanitize.py
 
-cuda: $(VENV)/.dev  ## Compiles the CUDA code for every architecture; needs a toolkit, no GPU
+cuda: $(VENV)/.dev  ## Compiles the CUDA code for every architecture and reads what came out; no GPU
 	$(VENV)/bin/cmake -S . -B build/cuda -G Ninja -DCAMFUSE_CUDA=on \
 	  -DPython_EXECUTABLE=$(abspath $(PY)) \
 	  -Dpybind11_DIR=$$($(PY) -m pybind11 --cmakedir) \
 	  -DCMAKE_MAKE_PROGRAM=$(abspath $(VENV)/bin/ninja)
 	$(VENV)/bin/cmake --build build/cuda
 	$(PY) tools/check_cuda_build.py build/cuda
+	CAMFUSE_REQUIRE_CUDA_BUILD=1 $(PY) -m pytest tests/gates
 
 bench: $(VENV)/.built $(VENV)/.dev  ## The measurements behind the README's figures
 	$(PIP) install --quiet --no-build-isolation --editable '.[peers]'

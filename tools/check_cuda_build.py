@@ -8,16 +8,16 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
+
+from cuda_binary import find_tool
 
 
 def main(folder: Path) -> None:
     """Compares the architectures in CMake's cache with those in the module."""
     cache = (folder / "CMakeCache.txt").read_text()
     wanted = _match(r"^CAMFUSE_CUDA_ARCHITECTURES:STRING=(.*)$", cache).split(";")
-    # From the package nvidia-cuda-cuobjdump: toolkits come without it at times.
-    (cuobjdump,) = Path(sysconfig.get_path("purelib")).glob("nvidia/*/bin/cuobjdump")
+    cuobjdump = find_tool("cuobjdump")
     (module,) = folder.glob("_C.*.so")
     listing = "".join(
         subprocess.run(
