@@ -567,6 +567,15 @@ def test_bad_arguments_are_named(change, message):
         scene.native()
 
 
+@pytest.mark.parametrize("name", ["ranges", "global_ranges", "source", "colours", "overlay"])
+def test_a_tensor_on_another_device_is_named(name):
+    scene = make_scene()
+    scene = replace(scene, **{name: getattr(scene, name).to("meta")})
+    message = f"{name} must be on the device of maps: expected cpu, got meta"
+    with pytest.raises(ValueError, match=message):
+        scene.native()
+
+
 @pytest.mark.parametrize("pixel_format", ["i420", "nv12"])
 @pytest.mark.parametrize(
     ("change", "message"),

@@ -7,37 +7,20 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "common/blending.h"
 #include "common/bt709.h"
+#include "common/levels.h"
 #include "cpu/render_frames_params.h"
 
 namespace camfuse::CAMFUSE_ISA {
 
 // --- The photograph, once per call -------------------------------------------------------------
 
-// One row of the conversion to YUV, in 2^-21 of a level: the sum of four pixels fits 32 bits.
-struct FixedYuvRow {
-  int32_t red, green, blue, offset;
-};
-
-static inline int32_t nearest(double value) {
-  return static_cast<int32_t>(value < 0 ? value - 0.5 : value + 0.5);
-}
-
-static inline FixedYuvRow fixed_row(const YuvRow& row) {
-  constexpr double kScale = 1 << 21;
-  return {nearest(row.red * kScale), nearest(row.green * kScale), nearest(row.blue * kScale),
-          nearest(row.offset * kScale)};
-}
-
-static inline int32_t convert(const FixedYuvRow& row, int32_t red, int32_t green, int32_t blue) {
-  return row.red * red + row.green * green + row.blue * blue + row.offset;
-}
-
-// Writes one sample, given in 1/256 of a level: rounded, and weighted as SourceParams says.
+// Writes one sample, given in 1/256 of a level.
 static inline void write_sample(int32_t sample, int32_t weight, uint8_t* plain,
                                 uint16_t* weighted) {
-  *plain = static_cast<uint8_t>((sample + 128) >> 8);
-  *weighted = static_cast<uint16_t>(((sample * weight + 128) >> 8) + 128);
+  *plain = plain_sample(sample);
+  *weighted = weighted_sample(sample, weight);
 }
 
 // Luma of pixels [count, 3].
@@ -45,7 +28,7 @@ inline void convert_luma(const uint8_t* __restrict rgb, int64_t count, const Fix
                          int32_t weight, uint8_t* __restrict plain, uint16_t* __restrict weighted) {
   for (int64_t x = 0; x < count; ++x) {
     const int32_t sum = convert(row, rgb[3 * x], rgb[3 * x + 1], rgb[3 * x + 2]);
-    write_sample((sum + (1 << 12)) >> 13, weight, plain + x, weighted + x);
+    write_sample(luma_sample(sum), weight, plain + x, weighted + x);
   }
 }
 
@@ -54,14 +37,14 @@ inline void average_pairs(const int32_t* __restrict sums, int64_t count, int32_t
                           uint8_t* __restrict plain, uint16_t* __restrict weighted) {
   for (int64_t x = 0; x < count / 2; ++x) {
     const int32_t sum = sums[2 * x] + sums[2 * x + 1];
-    write_sample((sum + (1 << 14)) >> 15, weight, plain + x, weighted + x);
+    write_sample(chroma_sample(sum), weight, plain + x, weighted + x);
   }
 }
 
 // Chroma of two rows of pixels [width, 3]: U at `u` and V at `v` of both outputs, [width / 2] each.
 inline void convert_chroma(const SourceParams& p, const uint8_t* __restrict upper,
                            const uint8_t* __restrict lower, int64_t u, int64_t v) {
-  const FixedYuvRow cb = fixed_row(kCb709), cr = fixed_row(kCr709);
+  const FixedYuvRow cb = fixed_row(cb_row()), cr = fixed_row(cr_row());
   constexpr int64_t kBlock = 256;          // pixels, even
   int32_t u_sums[kBlock], v_sums[kBlock];  // of both rows
   for (int64_t start = 0; start < p.width; start += kBlock) {
@@ -88,11 +71,10 @@ inline void convert_source_rows(const SourceParams& p, int64_t row_begin, int64_
     memcpy(p.plain + begin, p.source + begin, static_cast<size_t>(count));
     const uint8_t* __restrict source = p.source + begin;
     uint16_t* __restrict weighted = p.weighted + begin;
-    for (int64_t i = 0; i < count; ++i)
-      weighted[i] = static_cast<uint16_t>(source[i] * weight + 128);
+    for (int64_t i = 0; i < count; ++i) weighted[i] = weighted_level(source[i], weight);
     return;
   }
-  const FixedYuvRow luma = fixed_row(kLuma709);
+  const FixedYuvRow luma = fixed_row(luma_row());
   for (int64_t y = row_begin; y < row_end; y += 2) {
     const uint8_t* const upper = p.source + y * W * 3;
     const uint8_t* const lower = upper + W * 3;
@@ -103,18 +85,6 @@ inline void convert_source_rows(const SourceParams& p, int64_t row_begin, int64_
 }
 
 // --- Maps --------------------------------------------------------------------------------------
-
-// Where output position `out` lies between two inputs: half-pixel centres, clamped at the border.
-static inline int64_t locate(int64_t out, int64_t in_size, int64_t out_size, double* weight) {
-  const double centre = (static_cast<double>(out) + 0.5) * static_cast<double>(in_size) /
-                            static_cast<double>(out_size) -
-                        0.5;
-  const double position = centre > 0 ? centre : 0;
-  int64_t index = static_cast<int64_t>(position);
-  if (index > in_size - 1) index = in_size - 1;
-  *weight = position - static_cast<double>(index);
-  return index;
-}
 
 // One map, upsampled to the panel row by row. Rows of the map are widened first and kept: most rows
 // of a panel lie between the same two.
@@ -127,38 +97,37 @@ class UpsampledMap {
         w_(p.sizes[2 * index + 1]),
         H_(p.panel_height),
         W_(p.panel_width),
-        floor_(p.relu ? T(0) : -static_cast<T>(__builtin_inf())),
+        floor_(floor_of<T>(p.relu)),
         row_(static_cast<T*>(scratch.row)),
         weights_(static_cast<T*>(scratch.weights)),
         indices_(scratch.indices),
         wide_rows_(static_cast<T*>(scratch.wide_rows)) {
-    for (int64_t x = 0; x < W_; ++x) {
-      double weight;
-      indices_[x] = static_cast<int32_t>(locate(x, w_, W_, &weight));
-      weights_[x] = static_cast<T>(weight);
+    Position<T> column = position(0, w_, W_);
+    for (int64_t x = 0; x < W_; ++x, column.advance()) {
+      indices_[x] = column.index();
+      weights_[x] = column.weight();
     }
   }
 
-  // The nearest of 256 levels on row y of the panel, [Wp]. A pixel is NaN if one of the four values
-  // around it is not finite; NaN fails the first comparison and becomes 0.
-  void levels(int64_t y, const LevelRange& range, int32_t* __restrict levels) {
-    double exact_weight;
-    const int64_t index = locate(y, h_, H_, &exact_weight);
-    const T weight = static_cast<T>(exact_weight);
-    const T low = static_cast<T>(range.low), scale = static_cast<T>(range.scale);
-    const T top = static_cast<T>(range.top);
+  // The nearest of 256 levels on row y of the panel, [Wp]. A pixel is NaN, and level 0, if one of
+  // the four values around it is not finite.
+  void levels(int64_t y, const LevelRange<T>& range, int32_t* __restrict levels) {
+    const Position<T> row = position(y, h_, H_);
+    const int64_t index = row.index();
+    const T weight = row.weight();
+    const LevelRange<T> scale = range;
     const T* __restrict upper = wide_row(index);
     const T* __restrict lower = wide_row(index + 1 < h_ ? index + 1 : index);
-    for (int64_t x = 0; x < W_; ++x) {
-      const T value = upper[x] + weight * (lower[x] - upper[x]);
-      T level = (value - low) * scale + T(0.5);
-      level = level > 0 ? level : 0;
-      level = level < top ? level : top;
-      levels[x] = static_cast<int32_t>(level);
-    }
+    for (int64_t x = 0; x < W_; ++x)
+      levels[x] = level_of(interpolated(upper[x], lower[x] - upper[x], weight), scale);
   }
 
  private:
+  static Position<T> position(int64_t output, int64_t inputs, int64_t outputs) {
+    return Position<T>(static_cast<uint32_t>(output), static_cast<uint32_t>(inputs),
+                       static_cast<uint32_t>(outputs));
+  }
+
   // Row y of the map, rectified and widened to [Wp].
   const T* wide_row(int64_t y) {
     const int64_t place = y % kWideRows;
@@ -168,13 +137,13 @@ class UpsampledMap {
     const T* __restrict in = map_ + y * w_;
     T* __restrict row = row_;
     const T floor = floor_;
-    for (int64_t x = 0; x < w_; ++x) row[x] = in[x] < floor ? floor : in[x];  // NaN stays NaN
+    for (int64_t x = 0; x < w_; ++x) row[x] = at_least(in[x], floor);
     row[w_] = row[w_ - 1];
     const int32_t* __restrict indices = indices_;
     const T* __restrict weights = weights_;
     for (int64_t x = 0; x < W_; ++x) {
       const int32_t i = indices[x];
-      wide[x] = row[i] + weights[x] * (row[i + 1] - row[i]);
+      wide[x] = interpolated(row[i], row[i + 1] - row[i], weights[x]);
     }
     return wide;
   }
@@ -189,10 +158,12 @@ class UpsampledMap {
   int64_t held_[kWideRows] = {-1, -1, -1, -1};  // rows of the map in wide_rows_
 };
 
-static inline const LevelRange& range_of(const RenderParams& p, const RenderPanel& panel,
-                                         int64_t frame) {
-  return panel.kind == Panel::kLayer ? p.layer_ranges[frame * p.map_count + panel.map]
-                                     : p.global_ranges[panel.map];
+template <typename T>
+static inline const LevelRange<T>& range_of(const RenderParams& p, const RenderPanel& panel,
+                                            int64_t frame) {
+  return panel.kind == Panel::kLayer
+             ? static_cast<const LevelRange<T>*>(p.layer_levels)[frame * p.map_count + panel.map]
+             : static_cast<const LevelRange<T>*>(p.global_levels)[panel.map];
 }
 
 // Calls draw(panel, y) for every `step` rows of every panel within canvas rows [row_begin,
@@ -202,7 +173,8 @@ template <typename T, typename Draw>
 inline void draw_panels(const RenderParams& p, const RenderScratch& scratch, int64_t frame,
                         int64_t row_begin, int64_t row_end, int64_t step, const Draw& draw) {
   const RenderPanel* const end = p.panels + p.panel_count;
-  for (const RenderPanel *first = p.panels, *last = first; first < end; first = last) {
+  for (const RenderPanel *first = p.panels + p.source_count, *last = first; first < end;
+       first = last) {
     while (last < end && last->map == first->map) ++last;
     UpsampledMap<T> map(p, scratch, frame * p.map_count + first->map);
     for (int64_t y = row_begin; y < row_end; y += step) {
@@ -210,7 +182,7 @@ inline void draw_panels(const RenderParams& p, const RenderScratch& scratch, int
         const int64_t row = y - panel->top;
         if (row < 0 || row >= p.panel_height) continue;
         for (int64_t r = 0; r < step; ++r)
-          map.levels(row + r, range_of(p, *panel, frame), scratch.levels + r * p.panel_width);
+          map.levels(row + r, range_of<T>(p, *panel, frame), scratch.levels + r * p.panel_width);
         draw(*panel, y);
       }
     }
@@ -237,18 +209,15 @@ inline void blend_rgb(const RenderParams& p, const RenderScratch& scratch, int64
   uint16_t* __restrict colour = scratch.colour;
   // Each store of four lanes overwrites the spare lane of the one before.
   for (int64_t x = 0; x < W; ++x) memcpy(colour + 3 * x, p.rgb_table[levels[x]], 8);
-  const uint16_t* __restrict source = p.source + y * W * 3;
-  for (int64_t i = 0; i < 3 * W; ++i) out[i] = static_cast<uint8_t>((source[i] + colour[i]) >> 8);
+  const uint16_t* __restrict source = p.photograph + y * W * 3;
+  for (int64_t i = 0; i < 3 * W; ++i) out[i] = blended(source[i], colour[i]);
 }
 
-// Text over one row of the canvas: out = (1 - alpha) * out + alpha * grey, alpha in 0..255.
+// Text over one row of the canvas.
 inline void draw_text_rgb(const uint8_t* __restrict text, int64_t width, uint8_t* __restrict out) {
   for (int64_t x = 0; x < width; ++x) {
     const int32_t grey = text[2 * x], alpha = text[2 * x + 1];
-    for (int64_t c = 0; c < 3; ++c) {
-      const int32_t sum = out[3 * x + c] * (255 - alpha) + grey * alpha;
-      out[3 * x + c] = static_cast<uint8_t>((sum + 127) / 255);
-    }
+    for (int64_t c = 0; c < 3; ++c) out[3 * x + c] = with_text_rgb(out[3 * x + c], grey, alpha);
   }
 }
 
@@ -287,22 +256,20 @@ inline void blend_yuv(const RenderParams& p, const RenderScratch& scratch, int64
   for (int64_t x = 0; x < 2 * W; ++x) yuv[x] = table[levels[x]];
   for (int64_t r = 0; r < 2; ++r) {
     const uint32_t* __restrict in = yuv + r * W;
-    const uint16_t* __restrict source = p.source + (y + r) * W;
+    const uint16_t* __restrict source = p.photograph + (y + r) * W;
     uint8_t* __restrict out = luma_out + r * p.width;
-    for (int64_t x = 0; x < W; ++x)
-      out[x] = static_cast<uint8_t>((source[x] + (in[x] >> 20 << shift)) >> 8);
+    for (int64_t x = 0; x < W; ++x) out[x] = blended(source[x], luma_term(in[x], shift));
   }
   const uint32_t* __restrict upper = yuv;
   const uint32_t* __restrict lower = yuv + W;
-  const uint16_t* __restrict u_source = p.source + p.panel_height * W + y / 2 * (W / 2);
+  const uint16_t* __restrict u_source = p.photograph + p.panel_height * W + y / 2 * (W / 2);
   const uint16_t* __restrict v_source = u_source + p.panel_height / 2 * (W / 2);
   for (int64_t x = 0; x < W / 2; ++x) {
     const uint32_t a = upper[2 * x], b = upper[2 * x + 1], c = lower[2 * x], d = lower[2 * x + 1];
-    const uint32_t v = (a & 0x3ff) + (b & 0x3ff) + (c & 0x3ff) + (d & 0x3ff);
-    const uint32_t uv = (a & 0xfffff) + (b & 0xfffff) + (c & 0xfffff) + (d & 0xfffff);
-    const uint32_t u = (uv - v) >> 10;
-    const auto u_level = static_cast<uint8_t>((u_source[x] + (u << shift)) >> 8);
-    const auto v_level = static_cast<uint8_t>((v_source[x] + (v << shift)) >> 8);
+    const uint32_t u = u_bits(a) + u_bits(b) + u_bits(c) + u_bits(d);
+    const uint32_t v = v_bits(a) + v_bits(b) + v_bits(c) + v_bits(d);
+    const uint8_t u_level = blended(u_source[x], u_term(u, shift));
+    const uint8_t v_level = blended(v_source[x], v_term(v, shift));
     if constexpr (kLayout == PixelLayout::kNv12) {
       u_out[2 * x] = u_level;
       u_out[2 * x + 1] = v_level;  // v_out[2 * x], but stored together with U
@@ -313,27 +280,22 @@ inline void blend_yuv(const RenderParams& p, const RenderScratch& scratch, int64
   }
 }
 
-// Text over one row of Y; its grey 0..255 becomes 16..235.
+// Text over one row of Y.
 inline void draw_text_luma(const uint8_t* __restrict text, int64_t width, uint8_t* __restrict out) {
   for (int64_t x = 0; x < width; ++x) {
-    const float grey = text[2 * x], alpha = text[2 * x + 1];
-    const float luma = 16.0f + grey * static_cast<float>(kLumaSpan);
-    const float sum = static_cast<float>(out[x]) * (255.0f - alpha) + luma * alpha;
-    out[x] = static_cast<uint8_t>(static_cast<int32_t>(sum * (1.0f / 255.0f) + 0.5f));
+    out[x] = with_text_luma(out[x], text[2 * x], text[2 * x + 1]);
   }
 }
 
-// Text over one row of chroma: pulled to grey by the mean alpha of each 2 x 2 pixels.
+// Text over one row of chroma.
 template <PixelLayout kLayout>
 inline void draw_text_chroma(const uint8_t* __restrict upper, const uint8_t* __restrict lower,
                              int64_t width, uint8_t* __restrict out) {
   constexpr int64_t count = kChannels<kLayout>;
   for (int64_t x = 0; x < width / 2; ++x) {
     const int32_t alpha = upper[4 * x + 1] + upper[4 * x + 3] + lower[4 * x + 1] + lower[4 * x + 3];
-    for (int64_t c = 0; c < count; ++c) {
-      const int32_t sum = out[count * x + c] * (1020 - alpha) + 128 * alpha;
-      out[count * x + c] = static_cast<uint8_t>((sum + 510) / 1020);
-    }
+    for (int64_t c = 0; c < count; ++c)
+      out[count * x + c] = with_text_chroma(out[count * x + c], alpha);
   }
 }
 

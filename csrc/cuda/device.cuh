@@ -2,7 +2,7 @@
 // same names from tests/emulator/, which runs the kernels on the CPU. Torch-free.
 //
 // Kernels keep to this: all shared memory is dynamic (shared_memory()), loads wider than an element
-// go through load_wide(), and launches through launch().
+// go through load_pack(), and launches through launch().
 #pragma once
 
 #include <stdint.h>
@@ -78,6 +78,7 @@ __device__ __forceinline__ Pack<T, N> load_pack(const T* from) {
 #endif
 }
 
+// `to` must be aligned to the pack.
 template <int N, class T>
 __device__ __forceinline__ void store_pack(T* to, const Pack<T, N>& pack) {
 #ifdef __CUDACC__

@@ -32,7 +32,7 @@ namespace {
 constexpr int64_t kSmallPlane = 1024;      // positions; larger planes leave too few blocks
 constexpr int64_t kSlabBytes = 64;         // of one position's channels: 16 in f32
 constexpr int64_t kStageBytes = 32 << 10;  // of A and G together, in shared memory
-constexpr int64_t kSumsBytes = 48 << 10;   // of the maps of all rules, in shared memory
+constexpr int64_t kOtherBytes = 2 << 10;   // what else a kernel has in shared memory, at most
 constexpr int kRowSlab = 512;              // positions
 constexpr int kTurns = 4;                  // positions of a map that a thread takes part in
 
@@ -82,9 +82,11 @@ int lanes_for(int64_t packs) {
 // How many blocks cover `length`.
 int blocks_for(int64_t length, int64_t block) { return static_cast<int>(divide_up(length, block)); }
 
-// How many rules have room for their sums, `bytes` each.
-int rules_within(int64_t bytes, int64_t rules) {
-  return static_cast<int>(std::clamp<int64_t>(kSumsBytes / bytes, 1, rules));
+// How many rules have room for their sums, `each` bytes, beside `other` bytes. Devices with much
+// shared memory hold all rules at once, and two blocks; on others rules take turns.
+int rules_within(int64_t each, int64_t other, int64_t rules) {
+  const int64_t block = std::max(current_device().shared_bytes / 2, kUsualSharedBytes);
+  return static_cast<int>(std::clamp<int64_t>((block - other) / each, 1, rules));
 }
 
 void plan_slabs(CudaLayerCamParams& p) {
@@ -99,7 +101,8 @@ void plan_small(CudaLayerCamParams& p) {
   // Whole packs of channels, for layers whose channels lie together.
   const int64_t fit = kStageBytes / (2 * p.plane * element_size(p.dtype)) / pack * pack;
   p.staged = static_cast<int>(std::clamp<int64_t>(fit, pack, p.slab));
-  p.rules_at_once = rules_within(small_groups(p.plane) * p.plane * acc_size(p.dtype), p.R);
+  p.rules_at_once = rules_within(small_groups(p.plane) * p.plane * acc_size(p.dtype),
+                                 kStageBytes + kOtherBytes, p.R);
 }
 
 void plan_planes(CudaLayerCamParams& p, bool wide) {
@@ -107,7 +110,7 @@ void plan_planes(CudaLayerCamParams& p, bool wide) {
   plan_slabs(p);
   p.tile = static_cast<int>(kThreads * pack);
   p.tiles = blocks_for(p.plane, p.tile);
-  p.rules_at_once = rules_within(p.tile * acc_size(p.dtype), p.R);
+  p.rules_at_once = rules_within(p.tile * acc_size(p.dtype), kOtherBytes, p.R);
 }
 
 void plan_rows(CudaLayerCamParams& p, bool wide) {
@@ -121,7 +124,7 @@ void plan_rows(CudaLayerCamParams& p, bool wide) {
   p.tiles = blocks_for(p.plane, p.tile);
   p.row_slab = kRowSlab;
   p.row_slabs = blocks_for(p.plane, p.row_slab);
-  p.rules_at_once = rules_within(3 * kThreads * acc_size(p.dtype), p.R);
+  p.rules_at_once = rules_within(3 * kThreads * acc_size(p.dtype), kOtherBytes, p.R);
 }
 
 // Positions and channels are counted in 32 bits, with room for the step past the end.

@@ -21,7 +21,8 @@ __device__ __forceinline__ Extremes<A> block_extremes(Extremes<A> found, Extreme
   return found;
 }
 
-// Records the range of sample b, map r, and what is to be shown of it.
+// Records the range of sample b, map r, and what is to be shown of it. The block has met since the
+// map was complete: to find its range.
 template <class A>
 __device__ __forceinline__ void finish_sample(const CudaLayerCamParams& p, int64_t b, int r,
                                               Extremes<A> range) {
@@ -31,8 +32,6 @@ __device__ __forceinline__ void finish_sample(const CudaLayerCamParams& p, int64
     out[1] = range.high;
   }
   if (p.display.result != nullptr) {
-    __threadfence();
-    __syncthreads();  // the map is complete
     show(p.display, static_cast<const A*>(p.maps) + b * p.plane, b, range, threadIdx.x, kThreads);
   }
 }

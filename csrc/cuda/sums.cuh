@@ -114,7 +114,7 @@ struct PlaneTotal<float> {
 // gradcam++'s max(g, 0) * g^2 / (2 g^2 + g^3 total + epsilon). The denominator's summands cancel
 // where `total` is negative, so it is computed with its rounding errors.
 __device__ __forceinline__ float alpha_term(float g, PlaneTotal<float> total) {
-  if (!(g > 0)) return g == g ? 0.0f : g;
+  if (!(g > 0)) return g * 0.0f;  // NaN if g is not finite
   // Both halves of the quotient over g^2, where that would overflow.
   const bool large = g > 1;
   constexpr float kHigh = static_cast<float>(kGradCamPlusPlusEpsilon);
@@ -138,7 +138,7 @@ __device__ __forceinline__ float alpha_term(float g, PlaneTotal<float> total) {
 }
 
 __device__ __forceinline__ double alpha_term(double g, PlaneTotal<double> total) {
-  if (!(g > 0)) return g == g ? 0.0 : g;
+  if (!(g > 0)) return g * 0.0;
   const double square = g * g;
   return g * (square / (square * (2 + g * total.value) + kGradCamPlusPlusEpsilon));
 }

@@ -177,6 +177,8 @@ def render_frames(
     first. NaN gives 0, and so does a range that is empty or too narrow for 255 / range to be
     finite.
 
+    All tensors lie on one device, and so do the frames. CUDA gives the bits that the CPU gives.
+
     Not differentiable: raises if grad mode is on and an input requires grad.
 
     Args:
@@ -203,6 +205,9 @@ def render_frames(
 
     Returns:
         ``[N, bytes]``, uint8, bytes = ``3 * H * W`` (rgb24) or ``3 * H * W / 2`` (i420, nv12).
+
+    Raises:
+        ValueError: If an argument is not as described; it is named.
     """
     frames: Tensor = _call(
         torch.ops.camfuse.render_frames.default,
@@ -247,13 +252,13 @@ def _map_dtype(activations: Tensor) -> torch.dtype:
     return torch.float64 if activations.dtype == torch.float64 else torch.float32
 
 
-def _check_devices(activations: Tensor, **others: Tensor | None) -> None:
+def _check_devices(**tensors: Tensor | None) -> None:
     """Mixed devices reach the fake kernels when one of them is ``meta``."""
-    for name, other in others.items():
-        if other is not None and other.device != activations.device:
+    (first, expected), *others = ((name, x.device) for name, x in tensors.items() if x is not None)
+    for name, device in others:
+        if device != expected:
             raise ValueError(
-                f"{name} must be on the device of activations: expected {activations.device}, "
-                f"got {other.device}"
+                f"{name} must be on the device of {first}: expected {expected}, got {device}"
             )
 
 
@@ -263,7 +268,7 @@ def _layer_cam_fake(
     rules: Sequence[int],
     weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    _check_devices(activations, gradients=gradients, weights=weights)
+    _check_devices(activations=activations, gradients=gradients, weights=weights)
     B, _, h, w = activations.shape
     dtype = _map_dtype(activations)
     return (
@@ -280,7 +285,7 @@ def _fused_cam_fake(
     weights: Tensor | None = None,
     relu: bool = True,
 ) -> Tensor:
-    _check_devices(activations, gradients=gradients, weights=weights)
+    _check_devices(activations=activations, gradients=gradients, weights=weights)
     H, W = size
     return activations.new_empty((activations.shape[0], H, W), dtype=_map_dtype(activations))
 
@@ -302,6 +307,14 @@ def _render_frames_fake(
     strips: Sequence[int],
     pixel_layout: int,
 ) -> Tensor:
+    _check_devices(
+        maps=maps,
+        global_ranges=global_ranges,
+        ranges=ranges,
+        source=source,
+        colours=colours,
+        overlay=overlay,
+    )
     H, W = canvas
     size = 3 * H * W if pixel_layout == _PIXEL_CODES["rgb24"] else 3 * H * W // 2
     return source.new_empty((ranges.shape[0], size))

@@ -161,10 +161,11 @@ def map_levels(map_: Tensor, display_range: Tensor, size: tuple[int, int], *, re
 def _upsampled(rows: Tensor, size: int) -> Tensor:
     """Linear interpolation of ``[h, w]`` to ``[size, w]``: half-pixel centres, clamped border."""
     h = rows.shape[0]
-    position = ((torch.arange(size, dtype=torch.float64) + 0.5) * h / size - 0.5).clamp(0, h - 1)
-    upper = position.long()
+    # The centre of output x is at ((2x + 1) h - size) / (2 size) inputs, as a quotient of integers.
+    centre = ((2 * torch.arange(size) + 1) * h - size).clamp(min=0)
+    upper, weight = centre // (2 * size), (centre % (2 * size)).double() / (2 * size)
     a, b = rows[upper], rows[(upper + 1).clamp(max=h - 1)]
-    return a + (position - upper)[:, None] * (b - a)
+    return a + weight[:, None] * (b - a)
 
 
 def _overlay_frame(

@@ -1,7 +1,8 @@
 """Compiles an op's CUDA sources, and the emulator, into a shared library for the worker.
 
-The library NAME is made of ``csrc/cuda/NAME.cu`` (or what SOURCES says) and ``tests/emulator/NAME_interface.cpp``. Objects
-are kept in ``build/emulator`` under a hash of all that went into them.
+The library NAME is made of ``csrc/cuda/NAME.cu`` (or what SOURCES says) and
+``tests/emulator/NAME_interface.cpp``. Objects are kept in ``build/emulator`` under a hash of all
+that went into them.
 
 ``python tests/emulator/build.py NAME ...`` builds libraries, for their compile errors.
 """
@@ -31,7 +32,7 @@ SOURCES = {
     "layer_cam_plan": ("layer_cam", "fused_cam"),
 }
 
-OWN = ("fibers", "device_memory", "engine", "emulated_cuda", "interface")
+OWN = ("fibers", "thread_state", "engine", "device_memory", "emulated_cuda", "interface")
 SANITIZE = ("-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all")
 COMPILE = (
     *("-x", "c++", "-std=c++20", "-fPIC", "-fvisibility=hidden"),
@@ -41,6 +42,9 @@ COMPILE = (
     *("-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Werror"),
     "-Wno-unknown-pragmas",  # nvcc's
 )
+# What switches between threads: millions of times a test.
+FAST = {EMULATOR / "fibers.cpp", EMULATOR / "engine.cpp"}
+FASTER = ("-O2", "-fno-sanitize=all")
 INCLUDE = re.compile(rb'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 
 
@@ -69,52 +73,48 @@ def missing() -> str | None:
 
 
 @functools.cache
-def _identity() -> bytes:
-    command = [*compiler(), "--version"]
-    version = subprocess.run(command, capture_output=True, check=True).stdout
-    return repr((compiler(), COMPILE)).encode() + version
+def _version(command: tuple[str, ...]) -> bytes:
+    return subprocess.run([*command, "--version"], capture_output=True, check=True).stdout
 
 
-def _files(source: Path, folders: Sequence[Path]) -> dict[str, bytes]:
-    """A source and all that it includes of `folders`, by name."""
-    found: dict[str, bytes] = {}
-    waiting = [(source.name, source)]
+def _included(source: Path, folders: Sequence[Path]) -> dict[Path, str]:
+    """A source and all that it includes of `folders`, with the names by which they are included."""
+    found: dict[Path, str] = {}
+    waiting = [(source, source.name)]
     while waiting:
-        name, path = waiting.pop()
-        if name in found:
+        path, name = waiting.pop()
+        if path in found:
             continue
-        found[name] = path.read_bytes()
-        for included in INCLUDE.findall(found[name]):
-            for folder in (path.parent, *folders):
-                if (folder / included.decode()).is_file():
-                    waiting.append((included.decode(), folder / included.decode()))
-                    break
+        found[path] = name
+        for included in map(bytes.decode, INCLUDE.findall(path.read_bytes())):
+            places = [folder / included for folder in (path.parent, *folders)]
+            waiting += [(place, included) for place in places if place.is_file()][:1]
     return found
 
 
-def _run(command: Sequence[object], target: Path) -> None:
+def _make(command: Sequence[object], target: Path) -> None:
     """Makes `target`, whole or not at all."""
     part = target.with_name(f"{target.name}.{os.getpid()}")
-    done = subprocess.run(
-        [*map(str, command), "-o", str(part)], capture_output=True, text=True, check=False
-    )
+    words = [*map(str, command), "-o", str(part)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         part.unlink(missing_ok=True)
-        raise BuildError(f"{shlex.join(map(str, command))}\n{done.stdout}{done.stderr}")
+        raise BuildError(f"{shlex.join(words)}\n{done.stdout}{done.stderr}")
     part.replace(target)
 
 
 def _object(source: Path, csrc: Path) -> Path:
     folders = (csrc, EMULATOR)
-    content = hashlib.sha256(_identity())
-    for name, text in sorted(_files(source, folders).items()):
-        content.update(f"{name} {len(text)} ".encode() + text)
+    flags = [*compiler(), *COMPILE, *(FASTER if source in FAST else ())]
+    content = hashlib.sha256(_version(tuple(compiler())) + repr(flags).encode())
+    for path, name in sorted(_included(source, folders).items(), key=lambda item: item[1]):
+        text = path.read_bytes()
+        content.update(f" {name} {len(text)} ".encode() + text)
     target = CACHE / f"{source.stem}-{content.hexdigest()[:20]}.o"
     if not target.exists():
-        includes = [f"-I{folder}" for folder in folders]
-        # A copy's files are named as the original's are.
-        names = [f"-ffile-prefix-map={csrc.parent}/=", f"-ffile-prefix-map={ROOT}/="]
-        _run([*compiler(), *COMPILE, *names, *includes, "-c", source], target)
+        # Reports name a copy's files as they name the original's.
+        names = [f"-ffile-prefix-map={top}/=" for top in (csrc.parent, ROOT)]
+        _make([*flags, *names, *(f"-I{folder}" for folder in folders), "-c", source], target)
     return target
 
 
@@ -127,7 +127,7 @@ def build(name: str, sources: Iterable[Path], csrc: Path = CSRC) -> Path:
     content = hashlib.sha256("".join(path.name for path in objects).encode())
     target = CACHE / f"{name}-{content.hexdigest()[:20]}.so"
     if not target.exists():
-        _run([*compiler(), "-shared", *SANITIZE, "-Wl,-z,defs", *objects], target)
+        _make([*compiler(), "-shared", *SANITIZE, "-Wl,-z,defs", *objects], target)
     return target
 
 

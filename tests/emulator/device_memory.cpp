@@ -2,10 +2,11 @@
 
 #include <sanitizer/asan_interface.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
-#include <new>
+#include <string>
 
 #include "random.h"
 
@@ -13,6 +14,7 @@ namespace emulated {
 namespace {
 
 struct Buffer {
+  std::string name;
   Side side;
   std::size_t bytes, offset;
 };
@@ -22,20 +24,31 @@ std::map<char*, Buffer> buffers;  // by the address that allocate() returned
 void forbid_all_but(bool host, bool device) {
   for (const auto& [pointer, buffer] : buffers) {
     if (buffer.side == Side::kHost ? host : device) {
-      ASAN_UNPOISON_MEMORY_REGION(pointer, buffer.bytes);
+      __asan_unpoison_memory_region(pointer, buffer.bytes);
     } else {
-      ASAN_POISON_MEMORY_REGION(pointer, buffer.bytes);
+      __asan_poison_memory_region(pointer, buffer.bytes);
     }
+  }
+}
+
+// Behind a report, which tells an address only.
+void tell_places(const char*) {
+  for (const auto& [pointer, buffer] : buffers) {
+    std::fprintf(stderr, "%s (%s): %zu bytes, %p to %p\n", buffer.name.c_str(),
+                 buffer.side == Side::kHost ? "host" : "device", buffer.bytes,
+                 static_cast<void*>(pointer), static_cast<void*>(pointer + buffer.bytes));
   }
 }
 
 }  // namespace
 
-void* allocate(Side side, std::size_t bytes, std::size_t offset) {
+void* allocate(const char* name, Side side, std::size_t bytes, std::size_t offset) {
   auto* start = static_cast<char*>(std::malloc(offset + bytes));
-  if (start == nullptr) throw std::bad_alloc();
-  ASAN_POISON_MEMORY_REGION(start, side == Side::kHost ? offset : offset + bytes);
-  buffers[start + offset] = {side, bytes, offset};
+  if (start == nullptr) return nullptr;
+  std::memset(start, 0xff, offset + bytes);
+  __asan_poison_memory_region(start, side == Side::kHost ? offset : offset + bytes);
+  buffers[start + offset] = {name, side, bytes, offset};
+  __asan_set_error_report_callback(tell_places);
   return start + offset;
 }
 

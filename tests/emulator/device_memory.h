@@ -11,7 +11,8 @@ enum class Side { kHost, kDevice };
 
 // `offset` bytes before the result belong to the buffer too, but are no one's to touch (but for
 // those that share 8 bytes with the result, which AddressSanitizer cannot forbid).
-void* allocate(Side side, std::size_t bytes, std::size_t offset);
+// Null if there is no memory. `name` is for AddressSanitizer's reports.
+void* allocate(const char* name, Side side, std::size_t bytes, std::size_t offset);
 void release(void* pointer);
 
 // While one lives, code on these sides may run: the other side's buffers are forbidden.

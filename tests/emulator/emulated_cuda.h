@@ -1,17 +1,16 @@
 // CUDA on the CPU: what csrc/cuda/ uses of CUDA, for a host compiler. A kernel that compiles with
 // this runs as it is, its threads interleaved in an order that a seed chooses (engine.h), under
-// AddressSanitizer and UndefinedBehaviorSanitizer.
+// AddressSanitizer and UndefinedBehaviorSanitizer. What kernels come to need is to be added here.
 //
 // What this cannot show:
 // - Races between two switch points. Threads change places only at barriers, shuffles, atomics and
 //   fences, and memory is sequentially consistent: a forgotten fence, or a plain store that another
 //   thread sees late or half, goes unnoticed.
-// - What fast maths, another order of contraction, or the device's own sin and exp change in
-// results:
-//   this is IEEE arithmetic of the host's library.
-// - Faults of the device's memory. Wide loads are checked because load_pack() asks; casts are not,
-//   but for what UBSan sees of them.
-// - Speed: neither coalescing nor bank conflicts, occupancy nor registers.
+// - What fast maths, contraction, or the device's own sin and exp change in results. This is IEEE
+//   arithmetic and the host's library.
+// - The device's own faults. Wide loads are checked because load_pack() asks for it; of casts to
+//   wider types UBSan sees what the host's types say.
+// - Speed: neither coalescing nor bank conflicts, registers nor occupancy.
 #pragma once
 
 #include <cmath>
@@ -27,8 +26,8 @@
 #define __device__
 #define __host__
 #define __forceinline__ inline
-#define __grid_constant__
 #define __launch_bounds__(...)
+#define __grid_constant__
 
 struct uint2 {
   unsigned x, y;
@@ -211,6 +210,7 @@ P load_aligned(const void* from) {
   return pack;
 }
 
+// Puts a P into memory that must be aligned to it.
 template <class P, class T>
 void store_aligned(T* to, const P& pack) {
   if (reinterpret_cast<std::uintptr_t>(to) % alignof(P) != 0) {

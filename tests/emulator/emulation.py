@@ -7,20 +7,15 @@
         done = run(maps=InOut(maps), result=Out((B, H, W), np.float32), B=B, relu=True)
         assert_close(done["result"], expected)
 
-`interface.h` shows the C++ side. Each call runs with several seeds, hence with different orders of
-threads and blocks and different garbage in what no one wrote, and fails unless all give the same
-bits. So an output that was not fully written, or a sum whose order depends on who comes first, is
-found here, and need not be looked for.
+`interface.h` shows the C++ side, `emulated_cuda.h` says what no emulation can show.
+
+Each call runs with several seeds, hence with different orders of threads and blocks and different
+garbage in memory that no one wrote, and fails unless all give the same bits. So an output that is
+not fully written, or a sum whose order depends on who comes first, is found by every test.
 """
 
 from __future__ import annotations
 
-import os
-import pickle
-import subprocess
-import sys
-import tempfile
-import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,48 +23,35 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from build import compilers_library
 from worker import Memory
+from worker_process import EmulatorCrash, WorkerProcess
 
 SEEDS = (0, 1, 2)
-# Long for any call; a kernel that waits for what never comes is ended.
-PATIENCE = 300.0
-ENVIRONMENT = {
-    "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:detect_stack_use_after_return=0:"
-    "quarantine_size_mb=64",
-    "UBSAN_OPTIONS": "print_stacktrace=1",
-}
-
-
-class EmulatorError(Exception):
-    """The op, or a launch of it, said what is wrong."""
-
-
-class EmulatorCrash(Exception):  # noqa: N818
-    """The worker died: a sanitizer's report, which the text holds."""
 
 
 @dataclass(frozen=True)
 class Device:
+    """What launchers see of the device."""
+
     multiprocessors: int
-    shared_bytes: int
+    shared_bytes: int  # that a block may ask for
 
 
-LARGE = Device(132, 227 << 10)  # as an H100
-SMALL = Device(2, 64 << 10)
+LARGE = Device(132, 227 << 10)  # an H100
+SMALL = Device(2, 48 << 10)  # smaller than any
 
 
 class In:
-    """An array that the op reads. Its strides are kept; what lies between its elements is not.
+    """An array that the op reads. Its strides are kept; between its elements lies 0xFF.
 
-    `offset` is in elements, from an address aligned to 16 bytes. `host`: the launcher reads it, and
-    kernels must not; all others are the kernels' and the launcher must not touch them.
+    `offset` is in elements, from an address aligned to 16 bytes. The memory is the kernels', and
+    host code must not touch it; that of a `host` array is the launcher's, and kernels must not.
     """
+
+    returned = False
 
     def __init__(self, array: np.ndarray, *, offset: int = 0, host: bool = False):
         self.array, self.offset, self.host = np.asarray(array), offset, host
-
-    returned = False
 
     def memory(self) -> Memory:
         """What is sent to the worker."""
@@ -77,20 +59,10 @@ class In:
         if any(stride < 0 or stride % item for stride in array.strides):
             raise ValueError(f"strides must be multiples of {item} bytes, got {array.strides}")
         last = sum((n - 1) * s for n, s in zip(array.shape, array.strides, strict=True))
-        nbytes = last + item if array.size else 0
-        content = np.full(nbytes, 0xFF, np.uint8)
+        content = np.full(last + item if array.size else 0, 0xFF, np.uint8)
         if array.size:
-            as_strided(content[:item].view(array.dtype), array.shape, array.strides)[...] = array
-        return Memory(
-            shape=array.shape,
-            strides=tuple(stride // item for stride in array.strides),
-            item_bytes=item,
-            nbytes=nbytes,
-            content=content,
-            offset=self.offset * item,
-            on_device=not self.host,
-            returned=self.returned,
-        )
+            _laid_out(content, array)[...] = array
+        return _memory(self, content.size, content, on_device=not self.host)
 
 
 class InOut(In):
@@ -109,17 +81,7 @@ class Out:
 
     def memory(self) -> Memory:
         """What is sent to the worker."""
-        array, item = self.array, self.array.itemsize
-        return Memory(
-            shape=array.shape,
-            strides=tuple(stride // item for stride in array.strides),
-            item_bytes=item,
-            nbytes=array.nbytes,
-            content=None,
-            offset=self.offset * item,
-            on_device=True,
-            returned=self.returned,
-        )
+        return _memory(self, self.array.nbytes, None, on_device=True)
 
 
 class Work(Out):
@@ -129,12 +91,11 @@ class Work(Out):
 
 
 class Emulator:
-    """The ops of one library. The worker starts with the first call, and again after a crash."""
+    """The ops of one library. A worker starts with the first call, another one after a crash."""
 
     def __init__(self, library: Path):
         self.library = library
-        self._worker: subprocess.Popen[bytes] | None = None
-        self._stderr = tempfile.TemporaryFile()
+        self._worker: WorkerProcess | None = None
 
     def __call__(
         self,
@@ -142,7 +103,7 @@ class Emulator:
         *,
         seeds: Iterable[int] = SEEDS,
         device: Device = LARGE,
-        **arguments: object,
+        **arguments: In | Out | float | None,
     ) -> dict[str, np.ndarray]:
         """Runs an op with each seed, and returns its outputs, which must be the same.
 
@@ -155,91 +116,73 @@ class Emulator:
             AssertionError: two seeds gave different outputs.
         """
         seeds = list(seeds)
-        request = {
-            "op": op or self.library.name.rpartition("-")[0],
-            "seeds": seeds,
-            "device": (device.multiprocessors, device.shared_bytes),
-            "arguments": {
-                name: value.memory() if isinstance(value, In | Out) else _number(value)
-                for name, value in arguments.items()
-            },
-        }
-        answers = self._ask(request)
-        if isinstance(answers, str):
-            raise EmulatorError(answers)
-        for seed, answer in zip(seeds, answers, strict=True):
-            for name, content in answer.items():
-                _check_same(name, arguments[name], seeds[0], answers[0][name], seed, content)
-        return {name: _as_array(arguments[name], content) for name, content in answers[0].items()}
-
-    def _ask(self, request: dict[str, object]) -> list[dict[str, np.ndarray]] | str:
-        if self._worker is None:
-            self._worker = self._start()
-        worker = self._worker
-        timer = threading.Timer(PATIENCE, worker.kill)
-        timer.start()
-        try:
-            pickle.dump(request, worker.stdin, protocol=5)
-            worker.stdin.flush()
-            return pickle.load(worker.stdout)
-        except (EOFError, OSError, pickle.UnpicklingError):
-            late = timer.finished.is_set()
-            status = self._stop()
-            self._stderr.seek(0)
-            report = self._stderr.read()[-12_000:].decode(errors="replace")
-            reason = f"no answer in {PATIENCE} s" if late else f"exit status {status}"
-            raise EmulatorCrash(f"{reason}\n{report}") from None
-        finally:
-            timer.cancel()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        self._stderr.seek(0)
-        self._stderr.truncate()
-        preload = " ".join(map(compilers_library, ("libasan.so", "libstdc++.so.6")))
-        return subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("worker.py"), self.library],
-            env={**os.environ, **ENVIRONMENT, "LD_PRELOAD": preload},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
+        answers = self._ask(
+            {
+                "op": op or self.library.name.rpartition("-")[0],
+                "seeds": seeds,
+                "device": (device.multiprocessors, device.shared_bytes),
+                "arguments": {
+                    name: value.memory() if isinstance(value, In | Out) else value
+                    for name, value in arguments.items()
+                },
+            }
         )
-
-    def _stop(self) -> int:
-        worker, self._worker = self._worker, None
-        with worker:
-            worker.stdin.close()
-        return worker.returncode
+        outputs = [
+            {name: _laid_out(content, arguments[name].array) for name, content in answer.items()}
+            for answer in answers
+        ]
+        for seed, other in zip(seeds, outputs, strict=True):
+            for name, array in other.items():
+                _check_same_bits(name, outputs[0][name], array, (seeds[0], seed))
+        return outputs[0]
 
     def close(self) -> None:
         """Ends the worker."""
         if self._worker is not None:
-            self._stop()
-        self._stderr.close()
+            self._worker.close()
+        self._worker = None
+
+    def _ask(self, request: dict[str, object]) -> list[dict[str, np.ndarray]]:
+        if self._worker is None:
+            self._worker = WorkerProcess(self.library)
+        try:
+            return self._worker.ask(request)
+        except EmulatorCrash:
+            self.close()
+            raise
 
 
-def _number(value: object) -> object:
-    if value is None or isinstance(value, float):
-        return value
-    return int(value)
+def _memory(argument: In | Out, nbytes: int, content: np.ndarray | None, on_device: bool) -> Memory:
+    array = argument.array
+    return Memory(
+        shape=array.shape,
+        strides=tuple(stride // array.itemsize for stride in array.strides),
+        item_bytes=array.itemsize,
+        nbytes=nbytes,
+        content=content,
+        offset=argument.offset * array.itemsize,
+        on_device=on_device,
+        returned=argument.returned,
+    )
 
 
-def _as_array(argument: In | Out, content: np.ndarray) -> np.ndarray:
-    like = argument.array
+def _laid_out(content: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """A view of an array's bytes as the array."""
     if like.size == 0:
         return np.empty_like(like)
-    return as_strided(content[: like.itemsize].view(like.dtype), like.shape, like.strides).copy()
+    return as_strided(content[: like.itemsize].view(like.dtype), like.shape, like.strides)
 
 
-def _check_same(
-    name: str,
-    argument: In | Out,
-    first_seed: int,
-    first: np.ndarray,
-    seed: int,
-    content: np.ndarray,
+def _check_same_bits(
+    name: str, first: np.ndarray, other: np.ndarray, seeds: tuple[int, int]
 ) -> None:
-    if np.array_equal(first, content):
+    first, other = np.atleast_1d(first, other)
+    bits = f"V{first.itemsize}"
+    differ = np.argwhere(first.copy().view(bits) != other.copy().view(bits))
+    if len(differ) == 0:
         return
-    expected, got = _as_array(argument, first), _as_array(argument, content)
-    differ = expected.view(np.uint8) != got.view(np.uint8)
-    raise AssertionError(f"{name} depends on the seed")
+    place = tuple(differ[0].tolist())
+    raise AssertionError(
+        f"{name} depends on the seed: {len(differ)} of {first.size} elements, first {place}: "
+        f"{first[place]!r} with seed {seeds[0]}, {other[place]!r} with seed {seeds[1]}"
+    )

@@ -1,5 +1,7 @@
 #include "engine.h"
 
+#include <sanitizer/common_interface_defs.h>
+
 #include <algorithm>
 #include <bit>
 #include <cstdio>
@@ -8,14 +10,15 @@
 #include <memory>
 #include <numeric>
 #include <optional>
+#include <span>
 #include <stdexcept>
 #include <utility>
 #include <vector>
 
 #include "device_memory.h"
 #include "emulated_cuda.h"
-#include "fibers.h"
 #include "random.h"
+#include "thread_state.h"
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
@@ -26,70 +29,11 @@ DeviceSize device_size;
 
 namespace {
 
-constexpr unsigned kLanes = 32;
 constexpr int kMostThreads = 1024;
 constexpr int64_t kMostBlocks = 0x7fffffff;
 // Blocks that run at once: few, so that others start late; stacks stay few, too.
 constexpr uint64_t kMostResident = 6;
 constexpr int64_t kMostResidentThreads = 4096;
-
-struct Block;
-
-enum class State { kReady, kWaiting, kEnded };
-
-struct Thread {
-  explicit Thread(unsigned number) : index(number), fiber(number) {}
-
-  unsigned index;
-  Block* block = nullptr;
-  State state = State::kEnded;
-  // What it waits at, or did last.
-  Intrinsic intrinsic{};
-  Where where;
-  unsigned mask = 0;
-  int source = 0;
-  uint64_t brings = 0, gets = 0;
-  Fiber fiber;
-};
-
-struct Warp {
-  unsigned waiting = 0;  // lanes at an intrinsic
-  unsigned ended = 0;    // and those that never were
-};
-
-// A resident block. Its place is taken by another when it is over, its fibers are kept.
-struct Block {
-  unsigned index = 0;
-  unsigned waiting = 0, ended = 0;  // threads at a barrier; over
-  unsigned char* shared = nullptr;
-  std::vector<Warp> warps;
-  std::vector<std::unique_ptr<Thread>> threads;
-};
-
-std::string hex(unsigned mask) {
-  char digits[16];
-  std::snprintf(digits, sizeof(digits), "0x%08x", mask);
-  return digits;
-}
-
-// The intrinsic that a thread waits at, and where that is.
-std::string text(const Thread& thread) {
-  constexpr const char* kNames[] = {"__syncthreads()",   "__syncwarp()",       "__shfl_sync()",
-                                    "__shfl_xor_sync()", "__shfl_down_sync()", "__shfl_up_sync()",
-                                    "__ballot_sync()"};
-  std::string name = kNames[static_cast<int>(thread.intrinsic)];
-  if (thread.intrinsic != Intrinsic::kSyncthreads) name += " with mask " + hex(thread.mask);
-  return name + " (" + thread.where.file_name() + ":" + std::to_string(thread.where.line()) + ")";
-}
-
-// Whether `thread` can only go on once `other` comes, both of one block.
-bool waits_for(const Thread& thread, const Thread& other) {
-  if (thread.intrinsic == Intrinsic::kSyncthreads) return true;
-  return thread.index / kLanes == other.index / kLanes &&
-         (thread.mask >> other.index % kLanes & 1) != 0;
-}
-
-bool same(Where a, Where b) { return a.line() == b.line() && a.column() == b.column(); }
 
 class Launch {
  public:
@@ -113,7 +57,7 @@ class Launch {
   void ready(Thread& thread);
   Thread* take();
   void suspend();
-  void leave_for(Thread& next);
+  void make_current(Thread& next);
   [[noreturn]] void end();
   void complete(Thread& last, Warp& warp);
   std::string deadlock() const;
@@ -148,7 +92,8 @@ Launch::Launch(int64_t blocks, int threads, int64_t shared_bytes, void (*body)(v
       body_(body),
       argument_(argument),
       random_(random),
-      newest_of_8_(random_.below(8)),
+      // Always, for every other seed: warps then run as far ahead of others as they can.
+      newest_of_8_(random_.below(2) == 0 ? 8 : random_.below(8)),
       order_(static_cast<std::size_t>(blocks)) {
   std::iota(order_.begin(), order_.end(), 0u);
   for (std::size_t left = order_.size(); left > 1; --left) {
@@ -162,9 +107,11 @@ Launch::Launch(int64_t blocks, int threads, int64_t shared_bytes, void (*body)(v
   }
   blockDim = {threads_};
   gridDim = {static_cast<unsigned>(blocks)};
+  running = this;
 }
 
 Launch::~Launch() {
+  running = nullptr;
   for (Block* block : resident_) {
     std::free(block->shared);
     block->shared = nullptr;
@@ -174,18 +121,18 @@ Launch::~Launch() {
 void Launch::start_block(Block& block) {
   block.index = order_[started_++];
   block.waiting = block.ended = 0;
+  while (block.pool.size() < threads_) {
+    block.pool.push_back(std::make_unique<Thread>(static_cast<unsigned>(block.pool.size())));
+  }
+  block.threads = std::span(block.pool).first(threads_);
   block.shared = static_cast<unsigned char*>(std::malloc(shared_bytes_));
   poison(block.shared, shared_bytes_, random_.next());
   block.warps.assign((threads_ + kLanes - 1) / kLanes, Warp{});
   if (threads_ % kLanes != 0) block.warps.back().ended = ~0u << threads_ % kLanes;
-  while (block.threads.size() < threads_) {
-    block.threads.push_back(std::make_unique<Thread>(static_cast<unsigned>(block.threads.size())));
-  }
-  for (unsigned i = 0; i < threads_; ++i) {
-    Thread& thread = *block.threads[i];
-    thread.block = &block;
-    thread.fiber.begin(thread_main);
-    ready(thread);
+  for (const auto& thread : block.threads) {
+    thread->block = &block;
+    thread->fiber.begin(thread_main);
+    ready(*thread);
   }
 }
 
@@ -207,7 +154,7 @@ Thread* Launch::take() {
   return thread;
 }
 
-void Launch::leave_for(Thread& next) {
+void Launch::make_current(Thread& next) {
   current_ = &next;
   threadIdx.x = next.index;
   blockIdx.x = next.block->index;
@@ -218,11 +165,11 @@ void Launch::suspend() {
   Thread* next = take();
   if (next == &self) return;
   if (next == nullptr) {
-    self.fiber.switch_to(scheduler_, false);
+    self.fiber.switch_to(scheduler_);
     return;
   }
-  leave_for(*next);
-  self.fiber.switch_to(next->fiber, false);
+  make_current(*next);
+  self.fiber.switch_to(next->fiber);
 }
 
 void Launch::give_way() {
@@ -257,16 +204,16 @@ void Launch::end() {
   } else {
     next = take();
   }
-  if (next != nullptr) leave_for(*next);
-  self.fiber.switch_to(next == nullptr ? scheduler_ : next->fiber, true);
-  std::abort();
+  if (next != nullptr) make_current(*next);
+  self.fiber.end_for(next == nullptr ? scheduler_ : next->fiber);
 }
 
 void Launch::fail(const std::string& what) {
   error_ = "block " + std::to_string(current_->block->index) + ", thread " +
            std::to_string(current_->index) + ": " + what;
-  current_->fiber.switch_to(scheduler_, true);
-  std::abort();
+  __sanitizer_print_stack_trace();
+  current_->fiber.switch_to(scheduler_);
+  std::abort();  // no one comes back here
 }
 
 void Launch::wait_for_block(Where where) {
@@ -289,7 +236,7 @@ void Launch::wait_for_block(Where where) {
   const bool forward = random_.below(2) == 0;
   for (unsigned i = 0; i < threads_; ++i) {
     Thread& other = *block.threads[forward ? i : threads_ - 1 - i];
-    if (!same(other.where, where)) {
+    if (other.where.line() != where.line() || other.where.column() != where.column()) {
       fail("waits at " + text(self) + ", but thread " + std::to_string(other.index) + " at " +
            text(other));
     }
@@ -352,10 +299,9 @@ void Launch::complete(Thread& last, Warp& warp) {
 std::string Launch::deadlock() const {
   for (const Block* block : resident_) {
     std::map<std::string, std::pair<unsigned, unsigned>> groups;  // first thread, how many
-    for (unsigned i = 0; i < threads_; ++i) {
-      const Thread& thread = *block->threads[i];
-      if (thread.state != State::kWaiting) continue;
-      ++groups.try_emplace(text(thread), i, 0).first->second.second;
+    for (const auto& thread : block->threads) {
+      if (thread->state != State::kWaiting) continue;
+      ++groups.try_emplace(text(*thread), thread->index, 0).first->second.second;
     }
     if (groups.empty()) continue;
     std::string all = "deadlock in block " + std::to_string(block->index);
@@ -373,8 +319,8 @@ void Launch::run() {
   for (std::size_t over = 0; over < order_.size();) {
     Thread* next = take();
     if (next == nullptr) throw std::runtime_error(deadlock());
-    leave_for(*next);
-    scheduler_.switch_to(next->fiber, false);
+    make_current(*next);
+    scheduler_.switch_to(next->fiber);
     if (error_) throw std::runtime_error(*error_);
     if (over_ == nullptr) continue;  // no one is ready
     Block& block = *std::exchange(over_, nullptr);
@@ -405,16 +351,8 @@ void run(int64_t blocks, int threads, int64_t shared_bytes, void (*thread)(void*
   }
   if (running != nullptr) refuse("from a kernel");
   const Running kernels(/*host=*/false, /*device=*/true);
-  Launch one(blocks, threads, shared_bytes, thread, argument,
-             Random(Random(seed).next() + launches++));
-  running = &one;
-  try {
-    one.run();
-  } catch (...) {
-    running = nullptr;
-    throw;
-  }
-  running = nullptr;
+  Launch(blocks, threads, shared_bytes, thread, argument, Random(Random(seed).next() + launches++))
+      .run();
 }
 
 void fail(const std::string& what) { running->fail(what); }

@@ -39,7 +39,7 @@ void run(int64_t blocks, int threads, int64_t shared_bytes, void (*thread)(void*
 
 // What follows is for running threads.
 
-// Ends the launch with an error that names this thread.
+// Ends the launch with an error that names this thread, and prints its stack trace.
 [[noreturn]] void fail(const std::string& what);
 [[noreturn]] void fail_misaligned(const void* from, std::size_t bytes, std::size_t alignment);
 // Another thread may go on.

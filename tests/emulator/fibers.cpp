@@ -61,13 +61,14 @@ Fiber::Fiber(unsigned number) : number_(number), size_(kStack) {
 
 Fiber::~Fiber() {
   if (mapping_ == nullptr) return;
-  ASAN_UNPOISON_MEMORY_REGION(bottom_, size_);
+  __asan_unpoison_memory_region(bottom_, size_);
   munmap(mapping_, kGuard + kStack);
 }
 
 void Fiber::begin(void (*run)()) {
   // Whoever was abandoned on this stack left its variables' redzones behind.
-  ASAN_UNPOISON_MEMORY_REGION(bottom_, size_);
+  if (!clean_) __asan_unpoison_memory_region(bottom_, size_);
+  clean_ = false;
   fake_stack_ = nullptr;
   const std::size_t color = number_ % kColors * kColorStep;
 #if EMULATOR_UCONTEXT
@@ -91,15 +92,26 @@ void Fiber::arrived() {
   __sanitizer_finish_switch_fiber(fake_stack_, &left->bottom_, &left->size_);
 }
 
-void Fiber::switch_to(Fiber& next, bool ends) {
-  __sanitizer_start_switch_fiber(ends ? nullptr : &fake_stack_, next.bottom_, next.size_);
+void Fiber::leave_for(Fiber& next) {
   left = this;
 #if EMULATOR_UCONTEXT
   swapcontext(&context_, &next.context_);
 #else
   emulator_switch_stack(&stack_pointer_, next.stack_pointer_);
 #endif
+}
+
+void Fiber::switch_to(Fiber& next) {
+  __sanitizer_start_switch_fiber(&fake_stack_, next.bottom_, next.size_);
+  leave_for(next);
   arrived();
+}
+
+void Fiber::end_for(Fiber& next) {
+  clean_ = true;
+  __sanitizer_start_switch_fiber(nullptr, next.bottom_, next.size_);
+  leave_for(next);
+  __builtin_unreachable();
 }
 
 }  // namespace emulated

@@ -22,15 +22,19 @@ class Fiber {
   // never return.
   void begin(void (*run)());
   void arrived();
-  // Leaves this fiber, which runs, for `next`. Returns when another fiber switches back, which must
-  // not happen if this one `ends`.
-  void switch_to(Fiber& next, bool ends);
+  // Leaves this fiber, which runs, for `next`; returns when another one switches back to it.
+  void switch_to(Fiber& next);
+  // The same for good: all that it called has returned.
+  [[noreturn]] void end_for(Fiber& next);
 
  private:
+  void leave_for(Fiber& next);
+
   std::size_t number_ = 0;
   const void* bottom_ = nullptr;
   std::size_t size_ = 0;
   void* fake_stack_ = nullptr;  // AddressSanitizer's
+  bool clean_ = true;           // no one was abandoned on this stack
   void* mapping_ = nullptr;
 #if EMULATOR_UCONTEXT
   ucontext_t context_;

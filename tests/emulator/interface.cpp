@@ -34,7 +34,7 @@ void Arguments::check_all_used() const {
   }
 }
 
-int call(void (*op)(const Arguments&), const Argument* first, int64_t count) {
+int call(void (*op)(const Arguments&), const Argument* first, int64_t count) noexcept {
   const Arguments arguments({first, static_cast<std::size_t>(count)});
   try {
     op(arguments);
@@ -50,25 +50,26 @@ int call(void (*op)(const Arguments&), const Argument* first, int64_t count) {
 
 }  // namespace emulated
 
-EMULATOR_EXPORT void emulator_begin(uint64_t seed, int multiprocessors, int shared_bytes) {
+EMULATOR_EXPORT void emulator_begin(uint64_t seed, int multiprocessors, int shared_bytes) noexcept {
   emulated::set_seed(seed);
   emulated::device_size = {multiprocessors, shared_bytes};
 }
 
-EMULATOR_EXPORT const char* emulator_error() { return emulated::error.c_str(); }
+EMULATOR_EXPORT const char* emulator_error() noexcept { return emulated::error.c_str(); }
 
-EMULATOR_EXPORT void* emulator_allocate(int on_device, std::size_t bytes, std::size_t offset) {
-  return emulated::allocate(on_device != 0 ? emulated::Side::kDevice : emulated::Side::kHost, bytes,
-                            offset);
+EMULATOR_EXPORT void* emulator_allocate(const char* name, int on_device, std::size_t bytes,
+                                        std::size_t offset) noexcept {
+  const auto side = on_device != 0 ? emulated::Side::kDevice : emulated::Side::kHost;
+  return emulated::allocate(name, side, bytes, offset);
 }
 
-EMULATOR_EXPORT void emulator_release(void* pointer) { emulated::release(pointer); }
+EMULATOR_EXPORT void emulator_release(void* pointer) noexcept { emulated::release(pointer); }
 
-EMULATOR_EXPORT void emulator_poison(void* pointer, std::size_t bytes, uint64_t seed) {
+EMULATOR_EXPORT void emulator_poison(void* pointer, std::size_t bytes, uint64_t seed) noexcept {
   const emulated::Running both(true, true);
   emulated::poison(pointer, bytes, seed);
 }
 
-EMULATOR_EXPORT void emulator_copy(void* to, const void* from, std::size_t bytes) {
+EMULATOR_EXPORT void emulator_copy(void* to, const void* from, std::size_t bytes) noexcept {
   cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, nullptr);
 }

@@ -80,7 +80,7 @@ class Arguments {
 };
 
 // Calls `op`; 0, or 1 after an exception, whose text emulator_error() then gives.
-int call(void (*op)(const Arguments&), const Argument* first, int64_t count);
+int call(void (*op)(const Arguments&), const Argument* first, int64_t count) noexcept;
 
 }  // namespace emulated
 

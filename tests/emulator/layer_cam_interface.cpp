@@ -15,7 +15,8 @@ using camfuse::Rule;
 class Workspace {
  public:
   explicit Workspace(int64_t bytes)
-      : memory_(emulated::allocate(emulated::Side::kDevice, static_cast<std::size_t>(bytes), 0)) {
+      : memory_(emulated::allocate("workspace", emulated::Side::kDevice,
+                                   static_cast<std::size_t>(bytes), 0)) {
     const emulated::Running both(true, true);
     emulated::poison(memory_, static_cast<std::size_t>(bytes), 0);
   }

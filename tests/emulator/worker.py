@@ -3,14 +3,15 @@
 A process of its own, because AddressSanitizer must be loaded first and ends the process when it
 finds something. `emulation.py` starts it, as ``python worker.py LIBRARY``.
 
-A request is ``{"op", "seeds", "device": (multiprocessors, shared_bytes), "arguments": {name: value}}``
-where a value is None, an int, a float, or a Memory. The answer holds the bytes of each returned
-Memory, for each seed.
+A request is ``{"op", "seeds", "device": (multiprocessors, shared_bytes), "arguments"}``, where an
+argument is None, an int, a float, or a Memory. The answer holds the bytes of each returned Memory,
+for each seed; or is a text, if something was wrong.
 """
 
 from __future__ import annotations
 
 import ctypes
+import operator
 import pickle
 import sys
 from ctypes import (
@@ -66,7 +67,7 @@ def load(path: str) -> ctypes.CDLL:
     library = ctypes.CDLL(path)
     library.emulator_begin.argtypes = (c_uint64, c_int, c_int)
     library.emulator_error.restype = c_char_p
-    library.emulator_allocate.argtypes = (c_int, c_size_t, c_size_t)
+    library.emulator_allocate.argtypes = (c_char_p, c_int, c_size_t, c_size_t)
     library.emulator_allocate.restype = c_void_p
     library.emulator_release.argtypes = (c_void_p,)
     library.emulator_poison.argtypes = (c_void_p, c_size_t, c_uint64)
@@ -83,7 +84,11 @@ class Call:
 
     def place(self, name, memory):
         """Gives a Memory its buffer."""
-        pointer = self.library.emulator_allocate(memory.on_device, memory.nbytes, memory.offset)
+        pointer = self.library.emulator_allocate(
+            name.encode(), memory.on_device, memory.nbytes, memory.offset
+        )
+        if pointer is None:
+            raise MemoryError(f"{name}: {memory.nbytes} bytes")
         self.pointers[name] = pointer
         if memory.content is None:
             self.library.emulator_poison(pointer, memory.nbytes, self.seed)
@@ -105,10 +110,10 @@ class Call:
             made = Argument(kind=NONE)
         elif isinstance(value, Memory):
             made = self.place(name, value)
-        elif isinstance(value, float):
+        elif isinstance(value, float | np.floating):
             made = Argument(kind=REAL, real=value)
         else:
-            made = Argument(kind=INTEGER, integer=value)
+            made = Argument(kind=INTEGER, integer=operator.index(value))
         made.name = name.encode()
         return made
 
@@ -118,10 +123,10 @@ class Call:
         return content
 
     def run(self):
-        """The contents of what is returned, and the names of inputs that were changed."""
+        """The contents of what is returned."""
         arguments = self.request["arguments"]
-        made = [self.argument(name, value) for name, value in arguments.items()]
         try:
+            made = [self.argument(name, value) for name, value in arguments.items()]
             self.library.emulator_begin(self.seed, *self.request["device"])
             op = getattr(self.library, f"op_{self.request['op']}")
             if op((Argument * len(made))(*made), c_int64(len(made))) != 0:
@@ -153,7 +158,7 @@ def main() -> None:
             return
         try:
             answer = [Call(library, request, seed).run() for seed in request["seeds"]]
-        except (RuntimeError, AttributeError) as error:
+        except (RuntimeError, AttributeError, MemoryError) as error:
             answer = str(error)
         pickle.dump(answer, sink, protocol=5)
         sink.flush()
