@@ -41,11 +41,12 @@ format: $(VENV)/.dev  ## Rewrites files as `make lint` wants them
 sanitize: $(VENV)/.dev  ## The native ops and their tests under ASan and UBSan
 	$(PY) tools/sanitize.py
 
-cuda: $(VENV)/.dev  ## Compiles the CUDA code for every architecture; needs a toolkit, no GPU
+cuda: $(VENV)/.dev  ## Compiles the CUDA code for every architecture and reads what came out; no GPU
 	rm -rf build/cuda-wheel
 	CAMFUSE_CUDA=on $(PIP) wheel --verbose --no-build-isolation --no-deps \
 	  --config-settings build-dir=build/cuda --wheel-dir build/cuda-wheel .
 	$(PY) tools/check_cuda_build.py build/cuda
+	CAMFUSE_REQUIRE_CUDA_BUILD=1 $(PY) -m pytest tests/gates
 
 wheel: cuda  ## A wheel for other machines, with CUDA code inside, in dist/
 	rm -f dist/camfuse-*.whl

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+
+from cuda_binary import find_tool
 
 
 def wanted_architectures(build: Path) -> list[str]:
@@ -26,7 +27,7 @@ def missing_architectures(module: Path, wanted: Sequence[str]) -> list[str]:
 
 def _listed(what: str, module: Path) -> str:
     """What cuobjdump lists; nothing where it would fail because there is no code at all."""
-    command = [_cuobjdump(), what, module]
+    command = [find_tool("cuobjdump"), what, module]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode and "does not contain device code" not in done.stderr:
         raise RuntimeError(f"{what} {module}: {done.stderr.strip()}")
@@ -37,11 +38,3 @@ def _file_name(architecture: str) -> str:
     """``90-real`` is machine code (``sm_90.cubin``), ``90-virtual`` is PTX (``sm_90.ptx``)."""
     number, kind = architecture.split("-")
     return f"sm_{number}.{ {'real': 'cubin', 'virtual': 'ptx'}[kind] }"
-
-
-def _cuobjdump() -> Path:
-    """From the package nvidia-cuda-cuobjdump: toolkits come without it at times."""
-    spec = importlib.util.find_spec("nvidia")
-    folders = spec.submodule_search_locations if spec else None
-    (tool,) = (tool for folder in folders or () for tool in Path(folder).glob("*/bin/cuobjdump"))
-    return tool

@@ -31,7 +31,8 @@ Tensor render_frames_op(const Tensor& maps, Ints offsets, Ints sizes, const Tens
       source, {args.frames, bytes_of(args.layout, args.height, args.width)});
   if (args.frames == 0) return out;
   args.out = static_cast<uint8_t*>(out.mutable_data_ptr());
-  const Tensor workspace = device.workspace(source, render_frames_workspace(args));
+  const Tensor workspace =
+      device.allocate({render_frames_workspace(args)}, torch::headeronly::ScalarType::Byte);
   render_frames(args, workspace.mutable_data_ptr(), device.stream());
   return out;
 }

@@ -28,7 +28,10 @@ CSRC = ROOT / "csrc"
 CACHE = ROOT / "build" / "emulator"
 
 # Libraries that are made of more than one launcher.
-SOURCES = {"layer_cam": ("layer_cam", "fused_cam")}
+SOURCES = {
+    "layer_cam": ("layer_cam", "fused_cam"),
+    "layer_cam_plan": ("layer_cam", "fused_cam"),
+}
 
 OWN = ("fibers", "thread_state", "engine", "device_memory", "emulated_cuda", "interface")
 SANITIZE = ("-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all")
