@@ -93,10 +93,11 @@ def capture(
             except _OverwrittenError:
                 copy_all = True
             except torch.OutOfMemoryError as error:
-                # Finished frames that the error leads to would keep activations from a retry.
-                traceback.clear_frames(error.__traceback__)
+                # The frames it came through hold activations, which a retry needs the memory of.
+                place = traceback.extract_tb(error.__traceback__)[-1]
+                error.add_note(f"raised in {place.name}, {place.filename}:{place.lineno}")
                 error.add_note("max_memory= runs a batch in parts; fewer layers need less")
-                raise
+                raise error.with_traceback(None) from None
             except RuntimeError as error:
                 # An operation saved its output for the backward pass and a later one overwrote it:
                 # fine in inference, which is all that the model may have been made for.
