@@ -10,7 +10,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 NATIVE := CMakeLists.txt $(shell find cmake csrc -type f)
 NATIVE_CODE := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: demo test test-all lint format sanitize cuda bench clean
+.PHONY: demo test test-all test-gpu lint format sanitize cuda bench clean
 
 demo: $(VENV)/.built  ## A real animation: EfficientNet-Lite0 looks at a cat
 	$(VENV)/bin/camfuse demo --out demo
@@ -20,6 +20,9 @@ test: $(VENV)/.built $(VENV)/.dev  ## The test suite
 
 test-all: $(VENV)/.built $(VENV)/.dev  ## The test suite with its slow grids
 	$(PY) -m pytest
+
+test-gpu: $(VENV)/.built $(VENV)/.dev  ## The tests that need a CUDA device; build with CAMFUSE_CUDA=on
+	CAMFUSE_REQUIRE_CUDA=1 $(PY) -m pytest -m cuda
 
 lint: $(VENV)/.built $(VENV)/.dev  ## Style, types, formatting
 	$(VENV)/bin/ruff check .
