@@ -16,7 +16,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 NATIVE := CMakeLists.txt $(shell find cmake csrc -type f)
 NATIVE_CODE := $(shell find csrc tests/emulator -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: demo test test-all lint format sanitize cuda wheel smoke-wheel bench clean
+.PHONY: demo test test-all test-gpu lint format sanitize cuda wheel smoke-wheel bench clean
 
 demo: $(BUILT)  ## A real animation: EfficientNet-Lite0 looks at a cat
 	$(VENV)/bin/camfuse demo --out demo
@@ -26,6 +26,9 @@ test: $(BUILT) $(VENV)/.dev  ## The test suite
 
 test-all: $(BUILT) $(VENV)/.dev  ## The test suite with its slow grids
 	$(PY) -m pytest
+
+test-gpu: $(BUILT) $(VENV)/.dev  ## The tests that need a CUDA device; build with CAMFUSE_CUDA=on
+	CAMFUSE_REQUIRE_CUDA=1 $(PY) -m pytest -m cuda
 
 lint: $(BUILT) $(VENV)/.dev  ## Style, types, formatting
 	$(VENV)/bin/ruff check .

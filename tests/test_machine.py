@@ -75,8 +75,12 @@ print(available_memory(torch.device("cpu")))
     assert 2**27 < int(done.stdout) <= 2**28
 
 
-def test_a_cuda_device_leaves_what_is_free_and_what_torch_holds_spare(monkeypatch) -> None:
+@pytest.mark.parametrize(("fraction", "left"), [(1.0, 1200), (0.1, 700)])
+def test_a_cuda_device_leaves_what_is_free_or_spare_and_allowed(
+    monkeypatch, fraction: float, left: int
+) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 8000))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 300)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 100)
-    assert available_memory(torch.device("cuda")) == 1200
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: fraction)
+    assert available_memory(torch.device("cuda")) == left

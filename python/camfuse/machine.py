@@ -14,15 +14,18 @@ def available_memory(device: torch.device, root: Path = Path("/")) -> int | None
 
     On the CPU that is the least of what the machine, the control groups of the process (both
     versions) and its resource limits leave. Memory that the system would give up, such as the
-    files it caches and swap, counts as free.
+    files it caches and swap, counts as free. On a CUDA device it is what is free there or held by
+    torch's allocator without use, as far as the fraction that the process may have allows.
 
     Args:
         device: The CPU or a CUDA device.
         root: Where ``/proc`` and ``/sys`` are looked for.
     """
     if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        free, total = torch.cuda.mem_get_info(device)
+        reserved = torch.cuda.memory_reserved(device)
+        allowed = int(total * torch.cuda.get_per_process_memory_fraction(device))
+        return min(free + reserved, allowed) - torch.cuda.memory_allocated(device)
     if device.type != "cpu":
         return None
     left = [_of_machine(root), *_of_limits(root), *_of_groups(root)]
