@@ -12,7 +12,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 NATIVE := CMakeLists.txt $(shell find cmake csrc -type f)
-NATIVE_CODE := $(shell find csrc tests/emulator -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+NATIVE_CODE := $(shell find csrc tests/emulator tests/standalone -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 .PHONY: demo test test-all lint format sanitize cuda gpu-check bench bench-gpu sanitize-gpu clean
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cuda_binary import Instruction, Kernel
-from kernel_figures import THREADS, Figures
+from kernel_figures import Figures
 from occupancy import resident_blocks
 from sass import Flow, Loop, is_f64, is_input_load, is_local, is_wide
 
@@ -108,7 +108,7 @@ def _ahead(code: Code, loop: Loop) -> int:
 def blocks_of(facts: Facts, figures: Figures) -> int:
     """Blocks that a multiprocessor holds at once, at typical use."""
     shared = facts.shared + figures.shared
-    return resident_blocks(facts.architecture, facts.registers, THREADS, shared)
+    return resident_blocks(facts.architecture, facts.registers, figures.threads, shared)
 
 
 # The gates: each takes what is true of a kernel, and what is stated of it, and says what is wrong.
@@ -123,9 +123,9 @@ def spills(facts: Facts, _: Figures) -> Iterator[str]:
         )
 
 
-def f64_per_element(facts: Facts, _: Figures) -> Iterator[str]:
+def f64_per_element(facts: Facts, figures: Figures) -> Iterator[str]:
     """Inputs of 32 and 16 bits cost no f64 per element; totals of a plane may."""
-    if facts.f64_in_loops and "double" not in facts.key:
+    if facts.f64_in_loops and not figures.f64:
         yield f"{facts.kernel} has {facts.f64_in_loops} f64 instructions in its innermost loops"
 
 

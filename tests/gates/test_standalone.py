@@ -10,6 +10,7 @@ import torch
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_it_compiles_and_says_that_there_is_no_gpu(tmp_path):
     if shutil.which("nvcc") is None:
         pytest.skip("no nvcc on PATH")
