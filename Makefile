@@ -3,29 +3,39 @@
 PYTHON ?= python3
 # Any torch >= 2.13 will do; camfuse is built against the one found in .venv.
 TORCH ?= torch==2.14.1 torchvision==0.29.1
+# One wheel must serve the oldest torch and the newest.
+SMOKE_TORCH ?= 2.13.0 2.14.1
+
+# Whether the CUDA code is compiled, auto, on or off; see cmake/CudaSwitch.cmake.
+export CAMFUSE_CUDA ?= auto
 
 # The GPU's own code; CI, which has none, names an architecture.
 NVCC_ARCH ?= -arch=native
 GPU_CHECK ?= build/gpu_check
 
 VENV := .venv
+BUILT := $(VENV)/.built-$(CAMFUSE_CUDA)
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 NATIVE := CMakeLists.txt $(shell find cmake csrc -type f)
 NATIVE_CODE := $(shell find csrc tests/emulator tests/standalone -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
+<<<<<<< HEAD
 .PHONY: demo test test-all lint format sanitize cuda gpu-check bench bench-gpu sanitize-gpu clean
+=======
+.PHONY: demo test test-all lint format sanitize cuda wheel smoke-wheel bench clean
+>>>>>>> cuda
 
-demo: $(VENV)/.built  ## A real animation: EfficientNet-Lite0 looks at a cat
+demo: $(BUILT)  ## A real animation: EfficientNet-Lite0 looks at a cat
 	$(VENV)/bin/camfuse demo --out demo
 
-test: $(VENV)/.built $(VENV)/.dev  ## The test suite
+test: $(BUILT) $(VENV)/.dev  ## The test suite
 	$(PY) -m pytest -m "not slow"
 
-test-all: $(VENV)/.built $(VENV)/.dev  ## The test suite with its slow grids
+test-all: $(BUILT) $(VENV)/.dev  ## The test suite with its slow grids
 	$(PY) -m pytest
 
-lint: $(VENV)/.built $(VENV)/.dev  ## Style, types, formatting
+lint: $(BUILT) $(VENV)/.dev  ## Style, types, formatting
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/clang-format --dry-run --Werror $(NATIVE_CODE)
@@ -40,15 +50,22 @@ sanitize: $(VENV)/.dev  ## The native ops and their tests under ASan and UBSan
 	$(PY) tools/sanitize.py
 
 cuda: $(VENV)/.dev  ## Compiles the CUDA code for every architecture and reads what came out; no GPU
-	$(VENV)/bin/cmake -S . -B build/cuda -G Ninja -DCAMFUSE_CUDA=on \
-	  -DPython_EXECUTABLE=$(abspath $(PY)) \
-	  -Dpybind11_DIR=$$($(PY) -m pybind11 --cmakedir) \
-	  -DCMAKE_MAKE_PROGRAM=$(abspath $(VENV)/bin/ninja)
-	$(VENV)/bin/cmake --build build/cuda
+	rm -rf build/cuda-wheel
+	CAMFUSE_CUDA=on $(PIP) wheel --verbose --no-build-isolation --no-deps \
+	  --config-settings build-dir=build/cuda --wheel-dir build/cuda-wheel .
 	$(PY) tools/check_cuda_build.py build/cuda
 	CAMFUSE_REQUIRE_CUDA_BUILD=1 $(PY) -m pytest tests/gates
 
-bench: $(VENV)/.built $(VENV)/.dev  ## The measurements behind the README's figures
+wheel: cuda  ## A wheel for other machines, with CUDA code inside, in dist/
+	rm -f dist/camfuse-*.whl
+	PATH="$(abspath $(VENV)/bin):$$PATH" auditwheel repair --wheel-dir dist \
+	  --exclude 'libtorch*.so' --exclude 'libc10*.so' build/cuda-wheel/camfuse-*.whl
+	$(PY) tools/check_wheel.py dist/camfuse-*.whl build/cuda
+
+smoke-wheel: wheel  ## Tries that wheel in clean environments, without a compiler
+	$(PY) tools/smoke_wheel.py dist/camfuse-*.whl $(SMOKE_TORCH)
+
+bench: $(BUILT) $(VENV)/.dev  ## The measurements behind the README's figures
 	$(PIP) install --quiet --no-build-isolation --editable '.[peers]'
 	for name in all_layers memory memory_prediction late_layer layer_cam render_frames; do \
 	  $(PY) -m benchmarks.$$name || exit 1; done
@@ -90,6 +107,7 @@ $(VENV)/.dev: $(VENV)/.demo
 	touch $@
 
 # Native code is built again when it changes; Python code is used where it lies.
-$(VENV)/.built: $(VENV)/.demo $(NATIVE)
+$(BUILT): $(VENV)/.demo $(NATIVE)
 	$(PIP) install --quiet --no-build-isolation --no-deps --editable .
+	rm -f $(VENV)/.built-*
 	touch $@

@@ -531,7 +531,7 @@ def test_another_thread_may_use_the_model_meanwhile() -> None:
 
 
 def test_a_model_on_another_device_is_refused_before_it_runs() -> None:
-    with pytest.raises(ValueError, match=r"inputs: .* run on the CPU so far.* got meta"):
+    with pytest.raises(ValueError, match=r"inputs: .* on the CPU and on CUDA devices, got meta"):
         camfuse.layer_cams(make(Residual), image().to("meta"))
 
 

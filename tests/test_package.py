@@ -16,7 +16,7 @@ PACKAGE = Path(camfuse.__file__).parent
 # From the ground up: a module may import from its own layer and from those before it.
 LAYERS = (
     {"_C", "checks", "quiet", "amounts", "machine", "notebook", "images"},
-    {"reference"},
+    {"reference", "devices"},
     {"ops"},
     {"layers", "layouts", "preserve", "inputs", "targets", "stack", "methods"},
     {"thinning", "class_names", "saved_layers"},
@@ -28,7 +28,7 @@ LAYERS = (
     {"ffmpeg_probe"},
     {"formats"},
     {"images"},
-    {"colormaps", "text", "footer", "canvas", "views", "render", "video"},
+    {"colormaps", "text", "footer", "canvas", "views", "pinned", "render", "video"},
     {"style"},
     {"stills", "render_video"},
     {"weights", "models"},
@@ -41,10 +41,10 @@ LAYERS = (
 ENCODING = {"encoder", "chapters", "ffmpeg_probe", "formats", "video"}
 RENDERING = {
     *ENCODING,
-    *("colormaps", "text", "footer", "canvas", "views", "render"),
+    *("colormaps", "text", "footer", "canvas", "views", "pinned", "render"),
     *("style", "stills", "render_video"),
 }
-BELOW_RENDERING = {"checks", "images", "notebook", "ops", "stack", "thinning"}
+BELOW_RENDERING = {"checks", "devices", "images", "notebook", "ops", "stack", "thinning"}
 
 
 def imports() -> dict[str, set[str]]:

@@ -125,7 +125,7 @@ def spills(facts: Facts, _: Figures) -> Iterator[str]:
 
 def f64_per_element(facts: Facts, figures: Figures) -> Iterator[str]:
     """Inputs of 32 and 16 bits cost no f64 per element; totals of a plane may."""
-    if facts.f64_in_loops and not figures.f64:
+    if facts.f64_in_loops and "double" not in facts.key and not figures.once_a_call:
         yield f"{facts.kernel} has {facts.f64_in_loops} f64 instructions in its innermost loops"
 
 

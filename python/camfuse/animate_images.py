@@ -18,6 +18,7 @@ from PIL import Image
 
 from camfuse.animate import Clock, Model, check_models, ready_model
 from camfuse.checks import expect, expect_whole
+from camfuse.devices import current_stream, on_stream
 from camfuse.formats import FORMATS, one_of
 from camfuse.images import ImageError, Preprocessing, read_image
 from camfuse.models import LoadedModel
@@ -251,7 +252,9 @@ class _VideoMakers:
 
     def submit(self, model: LoadedModel, photograph: _LookedAt) -> None:
         """Have the video of this photograph made."""
-        self._pending.append((photograph.path, self._pool.submit(self._make, model, photograph)))
+        stream = current_stream(photograph.stack.flat.device)
+        video = self._pool.submit(self._make, model, photograph, stream)
+        self._pending.append((photograph.path, video))
 
     def finished(self, leave: int = 0) -> Iterator[AnimationResult]:
         """Results that are there, in order, waiting while more than ``leave`` are not."""
@@ -264,7 +267,14 @@ class _VideoMakers:
             else:
                 yield result
 
-    def _make(self, model: LoadedModel, photograph: _LookedAt) -> AnimationResult:
+    def _make(
+        self, model: LoadedModel, photograph: _LookedAt, stream: torch.cuda.Stream | None
+    ) -> AnimationResult:
+        """The video, on the stream that the maps were made on."""
+        with on_stream(stream):
+            return self._made(model, photograph)
+
+    def _made(self, model: LoadedModel, photograph: _LookedAt) -> AnimationResult:
         clock = Clock(lambda *_: self._stop_if_cancelled())
         written = 0
         explained = Explained.of(model, photograph.stack, self._style)

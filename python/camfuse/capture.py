@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import traceback
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -30,12 +31,14 @@ from camfuse.preserve import (
     eager,
     frozen,
     one_at_a_time,
+    one_thread,
     plain_attention,
     random_state,
     release_spare_memory,
+    state_tensors,
 )
 from camfuse.stack import Skipped
-from camfuse.targets import Scores, Target, resolve_targets
+from camfuse.targets import Scores, Target, on_host, resolve_targets
 
 
 def capture(
@@ -76,6 +79,7 @@ def capture(
     model = unwrap(model)
     check_model(model, allow_training)
     selection = select_layers(model, layers)
+    target = on_host(target)
     with one_at_a_time:
         known = rehearsal.overwritten if rehearsal else _overwritten.setdefault(model, {})
         # What a model overwrites is learned by running into it: each retry knows more.
@@ -88,6 +92,12 @@ def capture(
                 found = one_pass.run(keep_saved, rehearsal.modes if rehearsal else ())
             except _OverwrittenError:
                 copy_all = True
+            except torch.OutOfMemoryError as error:
+                # The frames it came through hold activations, which a retry needs the memory of.
+                place = traceback.extract_tb(error.__traceback__)[-1]
+                error.add_note(f"raised in {place.name}, {place.filename}:{place.lineno}")
+                error.add_note("max_memory= runs a batch in parts; fewer layers need less")
+                raise error.with_traceback(None) from None
             except RuntimeError as error:
                 # An operation saved its output for the backward pass and a later one overwrote it:
                 # fine in inference, which is all that the model may have been made for.
@@ -154,7 +164,7 @@ class _Pass:
         self.args, self.kwargs = call_arguments(model, inputs, create_graph=create_graph)
         image = first_image(inputs)
         self.batch = image.shape[0]
-        self.device = image.device
+        self.devices = {one.device for one in (image, *state_tensors(self.modules))}
         self.input_size = (image.shape[-2], image.shape[-1]) if image.ndim == 4 else (0, 0)
         self.tracker = LayoutTracker(image)
 
@@ -180,7 +190,8 @@ class _Pass:
             stack.enter_context(plain_attention())
             if keep_saved:
                 stack.enter_context(torch.autograd.graph.allow_mutation_on_saved_tensors())
-            stack.enter_context(random_state(self.device))
+            stack.enter_context(one_thread())
+            stack.enter_context(random_state(self.devices))
             stack.enter_context(eager(self.modules))
             if not self.create_graph:
                 stack.enter_context(frozen(self.modules))
@@ -421,6 +432,7 @@ class _Pass:
 
     def _let_go(self) -> None:
         """Drops every way from this pass to the graph, which holds hooks to it, and back."""
+        self.args, self.kwargs = (), {}
         for one in self.rooted_objects:
             if not one._is_view():
                 one.detach_()  # it may outlive the pass, as a buffer does

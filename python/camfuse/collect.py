@@ -10,6 +10,7 @@ from torch import Tensor
 
 from camfuse import ops
 from camfuse.captured import Capture, Captured
+from camfuse.devices import to_host, upload
 from camfuse.methods import Method
 from camfuse.stack import CamStack, LayerInfo, Skipped, pack
 
@@ -102,7 +103,12 @@ class MapCollector:
         """
         targets = range(len(found.scores.values))
         originals = [layer for layer in found.layers if layer.alias_of is None]
-        extents = self._extents(originals, targets)
+        device = next(iter(self._found[originals[0]].values()))[0].device
+        on_device = self._extents(originals, targets, device)
+        # All that has to be known here. Nothing has waited for a GPU until now.
+        extents, indices, probabilities = to_host(
+            [on_device, found.scores.indices, found.scores.probabilities]
+        )
         finite = extents[:, self._rows].isfinite().flatten(1).all(1).tolist()
         skipped = list(found.skipped)
         for layer, extent, good in zip(originals, extents, finite, strict=True):
@@ -122,15 +128,20 @@ class MapCollector:
         row_of = {layer: i for i, layer in enumerate(originals) if finite[i]}
         if not row_of:
             raise FloatingPointError("layers: no map of the selected layers is finite")
-        flat, starts = pack([self._maps(layer, targets) for layer in row_of])
-        start_of = dict(zip(row_of, starts, strict=True))
+        maps = [self._maps(layer, targets, device) for layer in row_of]
+        flat, starts = pack([one for of_layer in maps for one in of_layer])
+        start_of = dict(zip(row_of, starts[:: len(maps[0])], strict=True))
 
         layers = [layer for layer in found.layers if layer.original in row_of]
-        extents = extents[[row_of[layer.original] for layer in layers]]
-        ranges = extents[:, self._rows]
-        magnitudes = ranges.detach().abs().amax(-1)
-        noise = magnitudes < _DEGENERATE * extents[:, self._scale_rows, ..., 1].detach()
+        rows = torch.tensor([row_of[layer.original] for layer in layers])
+        shown = extents[rows]
+        noise = shown[:, self._rows].abs().amax(-1) < (
+            _DEGENERATE * shown[:, self._scale_rows, ..., 1]
+        )
         degenerate = noise.flatten(2).all(-1).tolist()
+        methods = torch.tensor(self._rows)
+        ranges = on_device.index_select(0, upload(rows, device))
+        ranges = ranges.index_select(1, upload(methods, device))
         return CamStack(
             layers=tuple(
                 LayerInfo(
@@ -151,39 +162,39 @@ class MapCollector:
             ranges=ranges,
             global_ranges=torch.stack([ranges[..., 0].amin(0), ranges[..., 1].amax(0)], dim=-1),
             methods=tuple(one.name for one in self._methods),
-            targets=found.scores.indices,
+            targets=indices,
             scores=torch.stack(list(found.scores.values)),
-            probabilities=found.scores.probabilities,
+            probabilities=probabilities,
             input_size=found.input_size,
             model=model,
             skipped=tuple(skipped),
             warnings=found.warnings,
         )
 
-    def _extents(self, layers: Sequence[Captured], targets: range) -> Tensor:
+    def _extents(self, layers: Sequence[Captured], targets: range, device: torch.device) -> Tensor:
         """Ranges of all Q rules ``[L, Q, T, B, 2]``."""
         per_layer = [
-            self._per_target(layer, targets, part=1)[0]
+            self._per_target(layer, targets, device, part=1)[0]
             if len(targets) == 1
-            else torch.stack(self._per_target(layer, targets, part=1), 1)
+            else torch.stack(self._per_target(layer, targets, device, part=1), 1)
             for layer in layers
         ]
         extents = torch.stack(per_layer)
         return extents[:, :, None] if len(targets) == 1 else extents
 
-    def _maps(self, layer: Captured, targets: range) -> Tensor:
-        """Maps of one layer ``[R, T, B, h, w]``, or flat."""
-        per_target = self._per_target(layer, targets, part=0)
-        if len(self._rows) == len(targets) == 1:
-            return per_target[0][self._rows[0]]
-        return torch.stack([maps[self._rows] for maps in per_target], 1)
+    def _maps(self, layer: Captured, targets: range, device: torch.device) -> list[Tensor]:
+        """Maps of one layer, R x T of ``[B, h, w]``."""
+        per_target = self._per_target(layer, targets, device, part=0)
+        return [maps[row] for row in self._rows for maps in per_target]
 
-    def _per_target(self, layer: Captured, targets: range, part: int) -> list[Tensor]:
-        """One of maps and ranges for each target."""
-        results = self._found[layer]
-        some = next(iter(results.values()))[part]
+    def _per_target(
+        self, layer: Captured, targets: range, device: torch.device, part: int
+    ) -> list[Tensor]:
+        """One of maps and ranges for each target; of models on several devices, all on one."""
+        results = {t: pair[part].to(device) for t, pair in self._found[layer].items()}
+        some = next(iter(results.values()))
         # A target that does not depend on the layer has a gradient of zero, hence a map of zero.
-        return [results[t][part] if t in results else torch.zeros_like(some) for t in targets]
+        return [results[t] if t in results else torch.zeros_like(some) for t in targets]
 
 
 def _with_magnitudes(methods: Sequence[Method]) -> list[ops.Rule]:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from camfuse.devices import check_device
+
 Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
 """What the model is called with: one tensor, positional arguments, or keyword arguments."""
 
@@ -17,7 +19,7 @@ def first_image(inputs: Inputs) -> Tensor:
     """The first four-axis tensor among the inputs, or else the first tensor with a batch axis.
 
     Raises:
-        ValueError: If there is none, or its batch is empty.
+        ValueError: If there is none, its batch is empty, or it is on a device without kernels.
     """
     tensors = [one for one in _tensors(inputs) if one.ndim]
     image = next((one for one in tensors if one.ndim == 4), tensors[0] if tensors else None)
@@ -25,11 +27,7 @@ def first_image(inputs: Inputs) -> Tensor:
         raise ValueError("inputs: expected at least one tensor with a batch axis")
     if image.shape[0] == 0:
         raise ValueError(f"inputs: the batch is empty, got shape {tuple(image.shape)}")
-    if image.device.type != "cpu":
-        raise ValueError(
-            "inputs: camfuse's kernels run on the CPU so far, move the model and inputs there; "
-            f"got {image.device}"
-        )
+    check_device("inputs", image.device)
     return image
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
+from camfuse.devices import check_device
 from camfuse.preserve import state_tensors
 
 
@@ -14,7 +15,8 @@ def check_model(model: nn.Module, allow_training: bool) -> None:
 
     Raises:
         ValueError: If it is no module, runs no hooks, is in training mode and may not be, has no
-            parameters yet, or holds inference tensors; the message says what to do.
+            parameters yet, holds inference tensors or is on a device without kernels; the message
+            says what to do.
     """
     if not isinstance(model, nn.Module):
         raise ValueError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
@@ -28,7 +30,11 @@ def check_model(model: nn.Module, allow_training: bool) -> None:
             f"model: {where} is in training mode, which makes maps depend on the batch and on "
             "chance; call model.eval(), or pass allow_training=True"
         )
-    for tensor in state_tensors(modules):
+    tensors = state_tensors(modules)
+    for device in {tensor.device for tensor in tensors}:
+        if device.type != "meta":  # where offloaded parameters wait to be fetched
+            check_device("model", device)
+    for tensor in tensors:
         if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
             raise ValueError("model: a lazy layer has no parameters yet; run the model once first")
         if tensor.is_inference():

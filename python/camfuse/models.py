@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from camfuse.devices import check_device
 from camfuse.images import Preprocessing
 from camfuse.preserve import one_at_a_time
 from camfuse.quiet import quiet
@@ -366,6 +367,10 @@ def _device(device: str | torch.device) -> torch.device:
         raise ModelSpecError(
             f"device: {str(device)!r} is not there; {torch.cuda.device_count()} CUDA devices are"
         )
+    try:
+        check_device("device", place)
+    except ValueError as error:
+        raise ModelSpecError(str(error)) from None
     return place
 
 

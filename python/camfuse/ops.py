@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from camfuse import _C, reference
+from camfuse.devices import check_device
 
 Rule = Literal[
     "gradcam",
@@ -244,8 +245,14 @@ def _call(op: Callable[..., Any], *args: object) -> _Result:
         and any(isinstance(arg, Tensor) and arg.requires_grad for arg in args)
     ):
         return op(*args)
-    with torch._C._AutoDispatchBelowAutograd():
-        return op(*args)
+    try:
+        with torch._C._AutoDispatchBelowAutograd():
+            return op(*args)
+    except NotImplementedError:  # torch's is a page about its dispatcher
+        for arg in args:
+            if isinstance(arg, Tensor):
+                check_device("tensors", arg.device, op.name().removeprefix("camfuse::"))  # type: ignore[attr-defined]
+        raise
 
 
 def _map_dtype(activations: Tensor) -> torch.dtype:

@@ -115,10 +115,22 @@ def plain_attention() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def random_state(device: torch.device) -> Iterator[None]:
-    """Random generators of the CPU and of ``device`` are as before afterwards."""
-    devices = [] if device.type == "cpu" else [device]
-    with torch.random.fork_rng(devices, device_type=device.type if devices else "cuda"):
+def random_state(devices: set[torch.device]) -> Iterator[None]:
+    """Random generators of the CPU and of ``devices`` are as before afterwards."""
+    others = [one for one in devices if one.type not in ("cpu", "meta")]
+    kind = others[0].type if others else "cuda"
+    with torch.random.fork_rng(others, device_type=kind):
+        yield
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Backward passes run in the thread that starts them, on every kind of device.
+
+    Those on a GPU would run in one of their own, where nothing that belongs to a thread is found:
+    neither the passes under way nor what a mode or a context manager of the caller's set.
+    """
+    with torch.autograd.set_multithreading_enabled(False):
         yield
 
 

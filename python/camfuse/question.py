@@ -14,6 +14,7 @@ from camfuse.amounts import parse_bytes
 from camfuse.checks import expect
 from camfuse.class_names import NamedTarget, check_target, names_of, resolve_names
 from camfuse.collect import OnNonfinite
+from camfuse.devices import upload
 from camfuse.explain import layer_cams
 from camfuse.layers import LayerSelection
 from camfuse.methods import find_methods
@@ -79,9 +80,10 @@ class Question:
         inputs = torch.cat([model.preprocessing(one) for one in photographs])
         # The first floating parameter says where the model is, and how precise.
         floating = (one for one in model.module.parameters() if one.is_floating_point())
+        like = next(floating, inputs)
         stack = layer_cams(
             model.module,
-            inputs.to(next(floating, inputs)),
+            upload(inputs, like.device).to(like.dtype),
             method=self.methods,
             layers=self.layers,
             target=resolve_names(self.target, model.classes),

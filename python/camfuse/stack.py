@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from camfuse.devices import to_host, upload
+
 Normalization = Literal["layer", "global"]
 
 
@@ -60,7 +62,8 @@ class CamStack:
 
     Attributes:
         layers: The captured layers in order of execution.
-        flat: All maps ``[R, T, B, h, w]``, layer after layer, in one flat f32 or f64 buffer.
+        flat: All maps ``[R, T, B, h, w]``, layer after layer, in one flat f32 or f64 buffer. Maps,
+            ranges and scores are on the model's device until :meth:`cpu` is called.
         offsets: Where each layer begins in ``flat``; an alias begins where its original does.
         ranges: ``[L, R, T, B, 2]``, minimum and maximum of each signed map.
         global_ranges: ``[R, T, B, 2]``, the same over all layers captured; ``select`` keeps it.
@@ -187,6 +190,23 @@ class CamStack:
         """Name of a target, by position; None if it is not known."""
         return (self.target_names[target][sample] or None) if self.target_names else None
 
+    def cpu(self) -> CamStack:
+        """The same stack in the host's memory, apart from any graph; one copy from a GPU."""
+        tensors = [self.flat, self.ranges, self.global_ranges, self.targets, self.scores]
+        flat, ranges, global_ranges, targets, scores, probabilities, *series = to_host(
+            [*tensors, self.probabilities, *self.series.values()]
+        )
+        return dataclasses.replace(
+            self,
+            flat=flat,
+            ranges=ranges,
+            global_ranges=global_ranges,
+            targets=targets,
+            scores=scores,
+            probabilities=probabilities,
+            series=dict(zip(self.series, series, strict=True)),
+        )
+
     def shown(self) -> CamStack:
         """The layers that become frames."""
         return self.select(layers=[layer.name for layer in self.layers if layer.shown])
@@ -222,24 +242,27 @@ class CamStack:
         owners = dict(zip(places, kept, strict=True))
         flat, starts = pack([self.maps(i)[r, t, b] for i in owners.values()])
         start_of = dict(zip(owners, starts, strict=True))
-        rows = torch.tensor(list(kept), dtype=torch.long, device=self.ranges.device)
+        rows = torch.tensor(list(kept), dtype=torch.long)
         return dataclasses.replace(
             self,
             layers=tuple(self.layers[i] for i in kept),
             flat=flat.to(self.flat),
             offsets=tuple(start_of[place] for place in places),
-            ranges=self.ranges[rows][:, r, t, b],
+            ranges=_rows_of(self.ranges, rows)[:, r, t, b],
             global_ranges=self.global_ranges[r, t, b],
             methods=self.methods[r],
             targets=self.targets[t, b],
             scores=self.scores[t, b],
             probabilities=self.probabilities[t, b],
             series={
-                name: values[rows.to(values.device)][:, r, t, b]
-                for name, values in self.series.items()
+                name: _rows_of(values, rows)[:, r, t, b] for name, values in self.series.items()
             },
             target_names=tuple(names[b] for names in self.target_names[t]),
         )
+
+
+def _rows_of(values: Tensor, rows: Tensor) -> Tensor:
+    return values.index_select(0, upload(rows, values.device))
 
 
 def _checked(name: str, index: int, count: int) -> int:

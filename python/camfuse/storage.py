@@ -38,7 +38,7 @@ def save_stack(stack: CamStack, path: str | os.PathLike[str]) -> Path:
     Raises:
         OSError: If the file cannot be written.
     """
-    path = Path(path)
+    path, stack = Path(path), stack.cpu()
     header = {
         "format": _FORMAT,
         "layers": [
@@ -61,8 +61,8 @@ def save_stack(stack: CamStack, path: str | os.PathLike[str]) -> Path:
         "probabilities": stack.probabilities,
         **{_SERIES + name: values for name, values in stack.series.items()},
     }
-    tensors = {name: one.detach().float().cpu().contiguous() for name, one in tensors.items()}
-    tensors["targets"] = stack.targets.cpu().contiguous()
+    tensors = {name: one.float().contiguous() for name, one in tensors.items()}
+    tensors["targets"] = stack.targets.contiguous()
     try:
         with written_whole(path) as temporary:
             save_file(tensors, temporary, {_KEY: json.dumps(header)})

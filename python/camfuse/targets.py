@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from camfuse.devices import upload
+
 TargetFunction = Callable[[Any], Tensor]
 """From the model's output to one score per sample ``[B]`` (or one for the batch, if B is 1)."""
 
@@ -36,8 +38,10 @@ class Scores:
     Attributes:
         values: T tensors ``[B]``, attached to the graph.
         indices: Class indices ``[T, B]``, int64; -1 where a function was given.
-        probabilities: Softmax of the output at those classes ``[T, B]``; NaN where a function was
-            given.
+        probabilities: Softmax of the output at those classes ``[T, B]``, f32; NaN where a function
+            was given.
+
+    All are where the output is: nothing has waited for them yet.
     """
 
     values: tuple[Tensor, ...]
@@ -56,12 +60,19 @@ def resolve_targets(target: Target, output: Any, batch: int) -> Scores:
     if not resolved:
         raise ValueError("target: expected at least one target, got none")
     values, indices, probabilities = zip(*resolved, strict=True)
-    return Scores(values, torch.stack(indices).cpu(), torch.stack(probabilities).float().cpu())
+    return Scores(values, torch.stack(indices), torch.stack(probabilities).float())
 
 
 def count_targets(target: Any) -> int:
     """T, the number of targets."""
     return len(_split(target))
+
+
+def on_host(target: Target) -> Target:
+    """The same target with its classes on the CPU, where they can be checked without waiting."""
+    if isinstance(target, Each):
+        return Each([on_host(one) for one in target.targets])
+    return target.cpu() if isinstance(target, Tensor) else target
 
 
 def part_of_target(target: Target, batch: int, part: slice) -> Target:
@@ -107,7 +118,7 @@ class _SegmentationMean:
         plane = logits[:, self.category]
         if self.mask is None:
             return plane.mean((-2, -1))
-        weight = (self.mask != 0).to(plane).expand_as(plane)
+        weight = (self.mask != 0).to(plane, non_blocking=True).expand_as(plane)
         return (plane * weight).sum((-2, -1)) / weight.sum((-2, -1)).clamp(min=1)
 
     def part(self, batch: int, part: slice) -> _SegmentationMean:
@@ -162,7 +173,11 @@ def _resolve_one(target: Target, output: Any, batch: int) -> tuple[Tensor, Tenso
     """Scores, indices and probabilities, each ``[B]``."""
     if callable(target):
         scores = _function_scores(target, output, batch)
-        return scores, torch.full((batch,), -1), torch.full((batch,), torch.nan)
+        return (
+            scores,
+            torch.full((batch,), -1, device=scores.device),
+            torch.full((batch,), torch.nan, device=scores.device, dtype=torch.float64),
+        )
     if not isinstance(output, Tensor):
         raise ValueError(
             f"target: the model returned {type(output).__name__}, not one tensor; pass a function "
@@ -183,7 +198,7 @@ def _class_indices(target: Any, output: Tensor, batch: int) -> Tensor:
     if target is None:
         return output.detach().argmax(1)
     try:
-        indices = torch.as_tensor(target, device=output.device)
+        indices = torch.as_tensor(target)
     except (TypeError, ValueError, RuntimeError):
         raise _not_a_target(target) from None
     if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
@@ -196,7 +211,7 @@ def _class_indices(target: Any, output: Tensor, batch: int) -> Tensor:
     if batch and not (int(indices.min()) >= 0 and int(indices.max()) < classes):
         bad = next(int(i) for i in indices if not 0 <= int(i) < classes)
         raise ValueError(f"target: expected a class in 0..{classes - 1}, got {bad}")
-    return indices.long()
+    return upload(indices.long(), output.device)
 
 
 def _not_a_target(target: Any) -> ValueError:

@@ -76,6 +76,7 @@ def key_layers(stack: CamStack, count: int) -> list[int]:
     expect_whole("keyframes", count, at_least=1)
     if count >= len(stack):
         return list(range(len(stack)))
+    stack = stack.cpu()
     pictures = torch.stack([_comparable(stack, i) for i in range(len(stack))])
     chosen = [len(stack) - 1]
     distance = torch.full((len(stack),), torch.inf, dtype=pictures.dtype)
@@ -93,7 +94,7 @@ def is_thinning(item: str) -> bool:
 
 def _comparable(stack: CamStack, layer: int) -> Tensor:
     """One layer's displayed maps at the size of comparison, flat; 0 where they are but noise."""
-    maps = stack.normalized(layer, "layer").detach().cpu()
+    maps = stack.normalized(layer, "layer")
     noise = [method in stack.layers[layer].degenerate for method in stack.methods]
     maps[noise] = 0
     maps = maps.flatten(0, 2)[:, None]

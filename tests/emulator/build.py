@@ -13,6 +13,7 @@ import functools
 import hashlib
 import os
 import re
+import secrets
 import shlex
 import shutil
 import subprocess
@@ -95,7 +96,7 @@ def _included(source: Path, folders: Sequence[Path]) -> dict[Path, str]:
 
 def _make(command: Sequence[object], target: Path) -> None:
     """Makes `target`, whole or not at all."""
-    part = target.with_name(f"{target.name}.{os.getpid()}")
+    part = target.with_name(f"{target.name}.{secrets.token_hex(4)}")
     words = [*map(str, command), "-o", str(part)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -166,6 +166,7 @@ T atomically(T* at, Change change) {
   give_way();
   const T old = *at;
   *at = change(old);
+  give_way();  // others see it before this thread goes on
   return old;
 }
 

@@ -56,6 +56,7 @@ class Launch {
   void start_block(Block& block);
   void ready(Thread& thread);
   Thread* take();
+  static void move(const Block& block, std::vector<Thread*>& from, std::vector<Thread*>& to);
   void suspend();
   void make_current(Thread& next);
   [[noreturn]] void end();
@@ -73,6 +74,7 @@ class Launch {
   std::size_t started_ = 0;
   std::vector<Block*> resident_;
   std::vector<Thread*> ready_;
+  std::vector<Thread*> held_back_;  // ready as well, but their blocks wait until no other is
   Thread* current_ = nullptr;
   Fiber scheduler_;
   Block* over_ = nullptr;  // a block whose last thread has just ended
@@ -121,6 +123,7 @@ Launch::~Launch() {
 void Launch::start_block(Block& block) {
   block.index = order_[started_++];
   block.waiting = block.ended = 0;
+  block.patience = static_cast<int>(random_.below(4)) - 1;
   while (block.pool.size() < threads_) {
     block.pool.push_back(std::make_unique<Thread>(static_cast<unsigned>(block.pool.size())));
   }
@@ -129,10 +132,12 @@ void Launch::start_block(Block& block) {
   poison(block.shared, shared_bytes_, random_.next());
   block.warps.assign((threads_ + kLanes - 1) / kLanes, Warp{});
   if (threads_ % kLanes != 0) block.warps.back().ended = ~0u << threads_ % kLanes;
-  for (const auto& thread : block.threads) {
-    thread->block = &block;
-    thread->fiber.begin(thread_main);
-    ready(*thread);
+  const bool forward = random_.below(2) == 0;
+  for (unsigned i = 0; i < threads_; ++i) {
+    Thread& thread = *block.threads[forward ? i : threads_ - 1 - i];
+    thread.block = &block;
+    thread.fiber.begin(thread_main);
+    ready(thread);
   }
 }
 
@@ -143,7 +148,10 @@ void Launch::ready(Thread& thread) {
 
 // One of those that are ready; null if none is.
 Thread* Launch::take() {
-  if (ready_.empty()) return nullptr;
+  if (ready_.empty()) {
+    if (held_back_.empty()) return nullptr;
+    move(*held_back_[random_.below(held_back_.size())]->block, held_back_, ready_);
+  }
   const uint64_t bits = random_.next();
   if ((bits & 7) >= newest_of_8_) {
     const auto pick = static_cast<std::size_t>(((bits >> 32) * ready_.size()) >> 32);
@@ -152,6 +160,14 @@ Thread* Launch::take() {
   Thread* thread = ready_.back();
   ready_.pop_back();
   return thread;
+}
+
+// Moves a block's threads from one list to the other.
+void Launch::move(const Block& block, std::vector<Thread*>& from, std::vector<Thread*>& to) {
+  const auto of_others = [&](const Thread* thread) { return thread->block != &block; };
+  const auto its = std::stable_partition(from.begin(), from.end(), of_others);
+  to.insert(to.end(), its, from.end());
+  from.erase(its, from.end());
 }
 
 void Launch::make_current(Thread& next) {
@@ -174,6 +190,8 @@ void Launch::suspend() {
 
 void Launch::give_way() {
   ready(*current_);
+  Block& block = *current_->block;
+  if (newest_of_8_ == 8 && block.patience-- == 0) move(block, ready_, held_back_);
   suspend();
 }
 

@@ -43,6 +43,11 @@ def check_order(run: Emulator) -> None:
     _check(run, (1, 300, 7, 7), "nchw", ["hirescam", "gradcam"], seeds=range(12))
 
 
+def check_arrival(run: Emulator) -> None:
+    """Several blocks to a tile, of which the last must find what the others wrote."""
+    _check(run, (1, 64, 40, 26), "nchw", ["hirescam"], seeds=range(48))
+
+
 def check_numbers(run: Emulator) -> None:
     """What cancels, what is large, and what is no number."""
     generator = torch.Generator().manual_seed(0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -135,13 +134,9 @@ def scenes() -> Iterator[tuple[Scene, Device]]:
     yield crowded(), LARGE
 
 
-def check_render_frames(library: Path) -> None:
+def check_render_frames(run: Emulator) -> None:
     """Raises AssertionError, EmulatorError or EmulatorCrash if the library's op is not right."""
-    run = Emulator(library)
-    try:
-        for scene, device in scenes():
-            assert_equal_frames(run, scene, device=device)
-        scene = make_scene(((3, 4),), (10, 12), pixel_format="nv12", dtype=torch.float32)
-        assert_equal_frames(run, scene, offsets=MISALIGNED)
-    finally:
-        run.close()
+    for scene, device in scenes():
+        assert_equal_frames(run, scene, device=device)
+    scene = make_scene(((3, 4),), (10, 12), pixel_format="nv12", dtype=torch.float32)
+    assert_equal_frames(run, scene, offsets=MISALIGNED)

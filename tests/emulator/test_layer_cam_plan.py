@@ -4,8 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
-from emulation import LARGE, Out
 from layer_cam_plan import Layer, plan
+
+from emulation import LARGE, Out
 
 CODES = {"double": 0, "float": 1, "BFloat16": 2, "Half": 3}
 PATHS = ("small", "planes", "rows")

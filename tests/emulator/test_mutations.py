@@ -5,45 +5,54 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-import layer_cam_checks
+import mutations_layer_cam
+import mutations_render_frames
 from emulation import Emulator
 from mutation import mutated_library
-from mutations_layer_cam import MUTATIONS, ONLY_F32
 from worker_process import EmulatorCrash, EmulatorError
+
+OPS = {"layer_cam": mutations_layer_cam, "render_frames": mutations_render_frames}
+MUTATIONS = [(op, one) for op, faults in OPS.items() for one in faults.MUTATIONS]
 
 
 @pytest.fixture(scope="module")
 def mutants(require_compiler, tmp_path_factory):
-    """The library of each mutation, and of none."""
-    edits = {None: []} | {one: [(one.file, one.old, one.new)] for one in MUTATIONS}
+    """The library of each op's mutations, and of none."""
+    wanted = [*((op, None) for op in OPS), *MUTATIONS]
 
-    def build(edit):
-        return mutated_library("layer_cam", [*ONLY_F32, *edit], tmp_path_factory.mktemp("mutant"))
+    def build(place, op, mutation):
+        edits = [*OPS[op].BEFORE]
+        if mutation is not None:
+            edits.append((mutation.file, mutation.old, mutation.new))
+        return mutated_library(op, edits, tmp_path_factory.getbasetemp() / f"mutant{place}")
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return dict(zip(edits, pool.map(build, edits.values()), strict=True))
+        libraries = pool.map(build, range(len(wanted)), *zip(*wanted, strict=True))
+        return dict(zip(wanted, libraries, strict=True))
 
 
 @pytest.fixture
 def emulator_of(mutants):
     running = []
 
-    def start(mutation):
-        running.append(Emulator(mutants[mutation]))
-        return running[0]
+    def start(op, mutation):
+        running.append(Emulator(mutants[op, mutation]))
+        return running[-1]
 
     yield start
     for one in running:
         one.close()
 
 
-@pytest.mark.parametrize("check", [one for one in vars(layer_cam_checks) if "check_" in one])
-def test_the_code_itself_passes(emulator_of, check):
-    if not check.startswith("_"):
-        getattr(layer_cam_checks, check)(emulator_of(None))
+@pytest.mark.parametrize("op", OPS)
+def test_without_a_fault_every_check_passes(emulator_of, op):
+    checks = {one.check: None for one in OPS[op].MUTATIONS}
+    run = emulator_of(op, None)
+    for check in checks:
+        check(run)
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda one: one.why)
-def test_a_fault_is_found(emulator_of, mutation):
+@pytest.mark.parametrize(("op", "mutation"), MUTATIONS, ids=lambda one: getattr(one, "why", one))
+def test_a_fault_is_found(emulator_of, op, mutation):
     with pytest.raises((AssertionError, EmulatorError, EmulatorCrash)):
-        mutation.check(emulator_of(mutation))
+        mutation.check(emulator_of(op, mutation))

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from build import library
 from emulation import LARGE, SMALL
 from render_frames_checks import (
     FORMATS,
@@ -32,8 +31,8 @@ def run(emulator):
     return emulator("render_frames")
 
 
-def test_every_path_is_right(require_compiler):
-    check_render_frames(library("render_frames"))
+def test_every_path_is_right(run):
+    check_render_frames(run)
 
 
 @pytest.mark.parametrize("pixel_format", FORMATS)

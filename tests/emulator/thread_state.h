@@ -42,6 +42,8 @@ struct Warp {
 struct Block {
   unsigned index = 0;
   unsigned waiting = 0, ended = 0;  // threads at a barrier; over
+  // How often its threads give way before all other blocks may run as far as they can.
+  int patience = 0;
   unsigned char* shared = nullptr;
   std::vector<Warp> warps;
   std::span<const std::unique_ptr<Thread>> threads;

@@ -98,7 +98,9 @@ extern "C" __global__ void __launch_bounds__(1024, 2)
 }
 """
 
-WIDE = Figures(threads=256, shared=0, ahead=2, blocks={})
+WIDE = Figures(
+    threads=256, shared=0, ahead=2, other_layouts=False, once_a_call=False, blocks={75: 4, 90: 4}
+)
 
 
 @pytest.fixture(scope="module", params=[75, 90, 120])
@@ -108,7 +110,7 @@ def facts(request, compile_kernels):
 
 
 def test_a_right_kernel_passes(facts):
-    figures = Figures(256, 0, 4, {facts["right"].architecture: 4})
+    figures = Figures(256, 0, 4, False, False, {facts["right"].architecture: 4})
     for gate in (spills, f64_per_element, narrow_loads, low_occupancy):
         assert list(gate(facts["right"], figures)) == []
 
@@ -118,10 +120,6 @@ def test_f64_per_element_is_found(facts, name):
     (fault,) = f64_per_element(facts[name], WIDE)
     assert fault.startswith(f"{name} of sm_")
     assert list(spills(facts[name], WIDE)) == []
-
-
-def test_f64_may_be_allowed(facts):
-    assert list(f64_per_element(facts["f64_sum"], replace(WIDE, f64=True))) == []
 
 
 @pytest.mark.parametrize("name", ["spills_registers", "indexes_an_array"])
@@ -144,17 +142,19 @@ def test_narrow_or_waiting_loads_are_found(facts, name, expected):
 
 
 def test_loops_for_other_layouts_may_be_allowed(facts):
-    figures = Figures(256, 0, 1, {}, other_layouts=True)
+    figures = Figures(256, 0, 1, True, False, {})
     assert list(narrow_loads(facts["narrow_beside"], figures)) == []
 
 
 def test_low_occupancy_is_found(facts):
     one = replace(facts["right"], registers=32)
     full = {75: 4, 90: 8, 120: 6}[one.architecture]
-    assert list(low_occupancy(one, Figures(256, 0, 0, {one.architecture: full}))) == []
-    (fault,) = low_occupancy(one, Figures(256, 0, 0, {one.architecture: full + 1}))
+    assert (
+        list(low_occupancy(one, Figures(256, 0, 0, False, False, {one.architecture: full}))) == []
+    )
+    (fault,) = low_occupancy(one, Figures(256, 0, 0, False, False, {one.architecture: full + 1}))
     assert f"{full} blocks" in fault
     # A block that takes half of a multiprocessor's shared memory, and a bit.
     shared = {75: 33 << 10, 90: 115 << 10, 120: 51 << 10}[one.architecture]
-    (fault,) = low_occupancy(one, Figures(256, shared, 0, {one.architecture: 2}))
+    (fault,) = low_occupancy(one, Figures(256, shared, 0, False, False, {one.architecture: 2}))
     assert "1 blocks" in fault

@@ -10,6 +10,7 @@ from typing import Any
 
 from camfuse.cli import import_all, options
 
+_OLDEST_CAPABILITY = (7, 5)  # csrc/cuda/supported.h
 _LIBRARIES = ("torchvision", "timm", "efficientnet-lite-pytorch", "scikit-image")
 
 
@@ -37,7 +38,7 @@ def _report() -> dict[str, Any]:
     from camfuse.methods import METHODS
 
     build = _C.build_info()
-    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    cuda = [_cuda_device(i) for i in range(torch.cuda.device_count())]
     return {
         "version": version("camfuse"),
         "instruction_set": build["isa"],
@@ -45,11 +46,27 @@ def _report() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "devices": ["cpu", *(f"cuda:{i} ({name})" for i, name in enumerate(cuda))],
+        "devices": ["cpu", *cuda],
         "ffmpeg": _ffmpeg(),
         "libraries": {name: _version(name) for name in _LIBRARIES},
         "methods": list(METHODS),
     }
+
+
+def _cuda_device(index: int) -> str:
+    """A device, and whether the build holds kernels for it."""
+    import torch
+
+    from camfuse.devices import runs_on
+
+    name, capability = torch.cuda.get_device_name(index), torch.cuda.get_device_capability(index)
+    if not runs_on("layer_cam", torch.device("cuda", index)):
+        said = "no kernels: built without CUDA"
+    elif capability < _OLDEST_CAPABILITY:
+        said = "no kernels: too old"
+    else:
+        said = "kernels built"
+    return f"cuda:{index} ({name}, compute capability {capability[0]}.{capability[1]}, {said})"
 
 
 def _ffmpeg() -> dict[str, Any] | None:

@@ -12,8 +12,9 @@ def json_text(report: dict[str, Any], indent: int | None = None) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """What an exception says, on one line; the name of its class if it says nothing."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """What an exception says, its notes too, on one line; the name of its class if nothing."""
+    said = [*str(error).splitlines(), *getattr(error, "__notes__", [])]
+    lines = [line.strip() for line in said if line.strip()]
     return "; ".join(lines) or type(error).__name__
 
 

@@ -19,7 +19,8 @@ def uniform_weights(layer: str, activations: Tensor, seed: int) -> Tensor:
     # The generator takes 32 bits of a seed and ignores the rest.
     generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}:{layer}".encode()))
     weights = torch.rand(activations.shape[1], generator=generator, dtype=torch.float64) * 2 - 1
-    return weights.to(activations).expand(activations.shape[:2])
+    weights = weights.to(activations.dtype).to(activations.device, non_blocking=True)
+    return weights.expand(activations.shape[:2])
 
 
 RANDOM_METHODS = (
