@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from kernel_figures import ARCHITECTURES, KERNELS
@@ -30,8 +31,8 @@ def page(text: str) -> str:
         pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
         if len(pattern.findall(text)) != 1:
             raise ValueError(f"docs/gpu.md must hold one place for {name}")
-        made = begin + table() + end
-        text = pattern.sub(lambda _, made=made: made, text)
+        before, after = pattern.split(text)
+        text = before + begin + table() + end + after
     return text
 
 
@@ -83,7 +84,7 @@ def _occupancy() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "bytes": _bytes,
-    **{card.name: lambda card=card: _times(card) for card in CARDS},
+    **{card.name: partial(_times, card) for card in CARDS},
     "occupancy": _occupancy,
 }
 
