@@ -9,14 +9,19 @@ SMOKE_TORCH ?= 2.13.0 2.14.1
 # Whether the CUDA code is compiled, auto, on or off; see cmake/CudaSwitch.cmake.
 export CAMFUSE_CUDA ?= auto
 
+# The GPU's own code; CI, which has none, names an architecture.
+NVCC_ARCH ?= -arch=native
+GPU_CHECK ?= build/gpu_check
+
 VENV := .venv
 BUILT := $(VENV)/.built-$(CAMFUSE_CUDA)
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 NATIVE := CMakeLists.txt $(shell find cmake csrc -type f)
-NATIVE_CODE := $(shell find csrc tests/emulator -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+NATIVE_CODE := $(shell find csrc tests/emulator tests/standalone -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: demo test test-all test-gpu lint format sanitize cuda wheel smoke-wheel bench clean
+.PHONY: demo test test-all test-gpu lint format sanitize cuda wheel smoke-wheel bench \
+  gpu-check bench-gpu sanitize-gpu clean
 
 demo: $(BUILT)  ## A real animation: EfficientNet-Lite0 looks at a cat
 	$(VENV)/bin/camfuse demo --out demo
@@ -64,6 +69,25 @@ bench: $(BUILT) $(VENV)/.dev  ## The measurements behind the README's figures
 	$(PIP) install --quiet --no-build-isolation --editable '.[peers]'
 	for name in all_layers memory memory_prediction late_layer layer_cam render_frames; do \
 	  $(PY) -m benchmarks.$$name || exit 1; done
+
+bench-gpu: $(VENV)/.built $(VENV)/.dev  ## What a GPU takes for layer_cam, fused_cam and render_frames
+	$(PY) -m benchmarks.gpu
+
+gpu-check: $(GPU_CHECK)  ## Checks and times the CUDA ops on a GPU, without torch
+	$(GPU_CHECK)
+
+sanitize-gpu: $(GPU_CHECK) $(VENV)/.built $(VENV)/.dev  ## The CUDA ops under compute-sanitizer
+	for tool in memcheck racecheck synccheck initcheck; do \
+	  checked="compute-sanitizer --tool $$tool --error-exitcode 1"; \
+	  $$checked $(GPU_CHECK) --check-only && \
+	  PYTORCH_NO_CUDA_MEMORY_CACHING=1 CAMFUSE_REQUIRE_CUDA=1 \
+	    $$checked $(PY) -m pytest -q -m cuda || exit 1; done
+
+$(GPU_CHECK): $(NATIVE) $(wildcard tests/standalone/* tests/emulator/random.h)
+	mkdir -p $(@D)
+	nvcc -std=c++17 -O3 -fmad=false --expt-relaxed-constexpr -Icsrc $(NVCC_ARCH) -o $@ \
+	  -Werror all-warnings -Xcompiler=-Wall,-Wextra,-Werror \
+	  tests/standalone/gpu_check.cu $(addprefix csrc/cuda/,layer_cam.cu fused_cam.cu render_frames.cu)
 
 clean:
 	rm -rf $(VENV) build demo

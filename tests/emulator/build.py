@@ -31,6 +31,7 @@ CACHE = ROOT / "build" / "emulator"
 SOURCES = {
     "layer_cam": ("layer_cam", "fused_cam"),
     "layer_cam_plan": ("layer_cam", "fused_cam"),
+    "standalone": ("layer_cam", "fused_cam", "render_frames"),
 }
 
 OWN = ("fibers", "thread_state", "engine", "device_memory", "emulated_cuda", "interface")

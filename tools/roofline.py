@@ -1,0 +1,94 @@
+"""What layer_cam must take on a GPU at least, computed from bytes and operations. Not measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from layer_cam_plan import TYPES, Layer, plan
+
+# A launch, or a fill, takes about so long on its own, however little it does.
+LAUNCH_SECONDS = (2e-6, 5e-6)
+
+
+@dataclass(frozen=True)
+class Card:
+    """Peak rates, from the vendor's data sheet. Bytes and operations a second; L2 in bytes."""
+
+    name: str
+    memory: float
+    f32: float  # two for a fused multiply-add
+    l2: int
+
+
+CARDS = (
+    Card("H100 SXM", 3.35e12, 67e12, 50 << 20),
+    Card("RTX 4090", 1.008e12, 82.6e12, 72 << 20),
+)
+
+# f32 instructions for each element, counted in csrc/cuda/sums.cuh and layer_cam_terms.cuh, a
+# division as 8: a compensated addition is 7, one of a product 10.
+_SUM, _SUM_OF_PRODUCTS, _ALPHA = 7, 10, 58
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a rule, or several, ask for. Reads are times that all of A, and all of G, are read."""
+
+    name: str
+    rules: int
+    sums: bool  # over planes
+    reads_large: dict[str, tuple[int, int]]  # by path
+    instructions: int  # for each element
+
+
+RULES = (
+    Rule("gradcam", 1, True, {"planes": (1, 1), "rows": (1, 1)}, _SUM + 1),
+    Rule("gradcam++", 1, True, {"planes": (2, 1), "rows": (2, 1)}, _SUM + _ALPHA + 1),
+    Rule("xgradcam", 1, True, {"planes": (2, 1), "rows": (2, 1)}, _SUM + _SUM_OF_PRODUCTS + 1),
+    Rule("layercam", 1, False, {"planes": (1, 1), "rows": (1, 1)}, 2),
+    Rule(
+        "all six",
+        6,
+        True,
+        {"planes": (2, 2), "rows": (2, 3)},
+        2 * _SUM + _SUM_OF_PRODUCTS + _ALPHA + 9,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one call."""
+
+    path: str
+    launches: int  # kernels; one fill of the counters comes first
+    least: int  # bytes: A and G once, the maps once
+    asked: int  # bytes that the kernels read and write
+
+
+def cost(layer: Layer, rule: Rule) -> Cost:
+    """Bytes and launches for a layer."""
+    divided = plan(layer, rule.rules, rule.sums)
+    acc = max(TYPES[layer.type], 4)
+    maps = rule.rules * layer.B * layer.plane * acc
+    a, g = (1, 1) if divided.path == "small" else rule.reads_large[divided.path]
+    # Maps of a slab of channels, written and read once.
+    parts = 2 * maps * divided.slabs if divided.slabs > 1 else 0
+    return Cost(
+        path=divided.path,
+        launches=len(divided.launches),
+        least=2 * layer.bytes + maps,
+        asked=(a + g) * layer.bytes + parts + maps,
+    )
+
+
+def seconds(layer: Layer, rule: Rule, card: Card) -> tuple[float, str]:
+    """At the card's peak rates, and which of them bounds it: "memory" or "arithmetic".
+
+    What is read again comes from the L2 cache where A and G fit in it, and counts nothing then.
+    """
+    spent = cost(layer, rule)
+    cached = 2 * layer.bytes <= card.l2
+    memory = (spent.least if cached else spent.asked) / card.memory
+    arithmetic = layer.elements * rule.instructions / (card.f32 / 2)
+    return max((memory, "memory"), (arithmetic, "arithmetic"))
