@@ -70,13 +70,13 @@ bench: $(BUILT) $(VENV)/.dev  ## The measurements behind the README's figures
 	for name in all_layers memory memory_prediction late_layer layer_cam render_frames; do \
 	  $(PY) -m benchmarks.$$name || exit 1; done
 
-bench-gpu: $(VENV)/.built $(VENV)/.dev  ## What a GPU takes for layer_cam, fused_cam and render_frames
+bench-gpu: $(BUILT) $(VENV)/.dev  ## What a GPU takes for layer_cam, fused_cam and render_frames
 	$(PY) -m benchmarks.gpu
 
 gpu-check: $(GPU_CHECK)  ## Checks and times the CUDA ops on a GPU, without torch
 	$(GPU_CHECK)
 
-sanitize-gpu: $(GPU_CHECK) $(VENV)/.built $(VENV)/.dev  ## The CUDA ops under compute-sanitizer
+sanitize-gpu: $(GPU_CHECK) $(BUILT) $(VENV)/.dev  ## The CUDA ops under compute-sanitizer
 	for tool in memcheck racecheck synccheck initcheck; do \
 	  checked="compute-sanitizer --tool $$tool --error-exitcode 1"; \
 	  $$checked $(GPU_CHECK) --check-only && \
