@@ -17,7 +17,9 @@ WARPS = THREADS // 32
 SMALL_PLANE = 1024
 SLAB_BYTES = 64
 STAGE_BYTES = 32 << 10
-SUMS_BYTES = 48 << 10
+OTHER_BYTES = 2 << 10
+USUAL_SHARED = 48 << 10
+LARGE_SHARED = 227 << 10  # what a block of an H100 may ask for
 ROW_SLAB = 512
 TURNS = 4
 
@@ -73,15 +75,19 @@ class Plan:
     launches: tuple[Launch, ...]
 
 
-def plan(layer: Layer, rules: int, sums: bool) -> Plan:
-    """The plan for so many rules, some of which need sums over planes or not."""
+def plan(layer: Layer, rules: int, sums: bool, shared_bytes: int = LARGE_SHARED) -> Plan:
+    """The plan for so many rules, some of which need sums over planes or not.
+
+    `shared_bytes` is what a block may ask for on the device: rules take turns where it is little.
+    """
     item = TYPES[layer.type]
     acc, pack = max(item, 4), 16 // item
     scratch = WARPS * 2 * acc  # Extremes of each warp
     memory = _up(scratch + 4, acc)  # MapPlanesMemory, MapRowsMemory
 
-    def at_once(bytes_each: int) -> int:
-        return min(max(SUMS_BYTES // bytes_each, 1), rules)
+    def at_once(each: int, other: int = OTHER_BYTES) -> int:
+        room = max(shared_bytes // 2, USUAL_SHARED) - other
+        return min(max(room // each, 1), rules)
 
     slab = SLAB_BYTES // item
     slabs = _divide_up(layer.C, slab)
@@ -89,7 +95,7 @@ def plan(layer: Layer, rules: int, sums: bool) -> Plan:
         groups = THREADS // layer.plane if layer.plane < THREADS else 1
         fit = STAGE_BYTES // (2 * layer.plane * item) // pack * pack
         staged = min(max(fit, pack), slab)
-        together = at_once(groups * layer.plane * acc)
+        together = at_once(groups * layer.plane * acc, STAGE_BYTES + OTHER_BYTES)
         stage = _up((staged * layer.plane + pack) * item, 16)
         shared = (
             2 * stage
