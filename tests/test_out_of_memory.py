@@ -120,3 +120,11 @@ def test_a_one_layer_map_lets_go_of_everything_too() -> None:
     assert outputs
     assert not any(one() is not None for one in outputs)
     del caught
+
+
+def test_memory_that_an_op_itself_lacks_is_told_as_torch_tells_it() -> None:
+    def op(x: torch.Tensor) -> None:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    with torch.no_grad(), pytest.raises(torch.OutOfMemoryError, match="Tried to allocate 2"):
+        ops._call(op, torch.ones(1))

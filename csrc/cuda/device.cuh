@@ -114,7 +114,10 @@ __device__ __forceinline__ T load_fresh(const T* from) {
 __device__ __forceinline__ bool arrives_last(unsigned* counter, unsigned count, unsigned* flag) {
   __threadfence();
   __syncthreads();
-  if (threadIdx.x == 0) *flag = atomicAdd(counter, 1u) + 1 == count;
+  if (threadIdx.x == 0) {
+    __threadfence();  // what all threads of the block wrote comes before its arrival
+    *flag = atomicAdd(counter, 1u) + 1 == count;
+  }
   __syncthreads();
   const bool last = *flag != 0;
   if (last) __threadfence();

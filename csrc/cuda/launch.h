@@ -47,8 +47,10 @@ void launch(const char* name, void (*kernel)(Params...), int64_t blocks, int thr
   }
 #ifdef __CUDACC__
   if (shared_bytes > kUsualSharedBytes) {
+    // A limit of the kernel on this device, not of this launch: always the same one, or launches
+    // from several threads would lower it for each other.
     check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                    static_cast<int>(shared_bytes)),
+                                    static_cast<int>(current_device().shared_bytes)),
                name);
   }
   kernel<<<static_cast<unsigned>(blocks), threads, static_cast<size_t>(shared_bytes), stream>>>(

@@ -18,6 +18,7 @@ std::tuple<Tensor, Tensor> layer_cam(const Tensor& activations, std::optional<Te
                                      std::vector<int64_t> codes, std::optional<Tensor> weights) {
   const std::vector<Rule> rules = checked_rules(codes);
   LayerCamArgs args = layer_cam_args(activations, gradients, rules, weights);
+  check_layer_cam(args, {});
   const Call call(activations);
   const Tensor maps = call.allocate({args.R, args.B, args.h, args.w}, map_dtype(args.dtype));
   const Tensor ranges = call.allocate({args.R, args.B, 2}, map_dtype(args.dtype));
@@ -35,10 +36,12 @@ Tensor fused_cam(const Tensor& activations, std::optional<Tensor> gradients, int
   const std::vector<Rule> rules = checked_rules({rule});
   const LayerCamArgs args = layer_cam_args(activations, gradients, rules, weights);
   check_size(args, size);
+  Display display{args.h, args.w, size[0], size[1], relu, nullptr};
+  check_layer_cam(args, display);
   const Call call(activations);
   const Tensor result = call.allocate({args.B, size[0], size[1]}, map_dtype(args.dtype));
   if (args.B == 0) return result;
-  const Display display{args.h, args.w, size[0], size[1], relu, result.mutable_data_ptr()};
+  display.result = result.mutable_data_ptr();
   const LayerCamPlan plan = plan_layer_cam(args, display);
   const Tensor workspace = call.allocate({plan.workspace_bytes}, ScalarType::Byte);
   launch_fused_cam(plan, display, workspace.mutable_data_ptr(), call.stream());

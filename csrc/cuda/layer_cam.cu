@@ -10,9 +10,9 @@
 //   gradcam++, xgradcam                 A + G    2 A + G
 //   hirescam, elementwise, layercam     A + G    A + G
 //   weighted                            A        A
-//   all of them                         A + G    2 A + 2 G (3 G for rows: alpha needs the sums of
-//   A)
+//   all of them                         A + G    2 A + 2 G, rows 2 A + 3 G
 //
+// So much for each turn: rules take turns where a device's shared memory does not hold them all.
 // Partial maps of a slab of channels are written and read once for each rule: 1/16 of A and G.
 // Partial sums of rows: less than 1/100.
 #include <algorithm>
@@ -69,7 +69,7 @@ bool is_rows(const LayerCamArgs& args, const LayerView& view) {
 bool is_aligned(const LayerCamArgs& args, const LayerView& view, int64_t length, int64_t distance) {
   const int64_t pack = 16 / element_size(args.dtype);
   return reinterpret_cast<uintptr_t>(view.data) % 16 == 0 && length % pack == 0 &&
-         distance % pack == 0 && (args.B == 1 || view.batch % pack == 0);
+         distance % pack == 0 && view.batch % pack == 0;
 }
 
 // A power of two, at most a warp, that covers `packs`.
@@ -198,14 +198,18 @@ void launch_path(const LayerCamPlan& plan, const CudaLayerCamParams& p, cudaStre
 
 }  // namespace
 
-LayerCamPlan plan_layer_cam(const LayerCamArgs& args, const Display& display) {
+void check_layer_cam(const LayerCamArgs& args, const Display& display) {
   if (args.R > kMaxRules) {
     throw std::invalid_argument("rules must be at most " + std::to_string(kMaxRules) +
                                 " on a CUDA device, got " + std::to_string(args.R));
   }
   check_fits("activations", args.C);
   check_fits("activations", args.h * args.w);
-  if (display.result != nullptr) check_display(display);
+  if (display.H > 0) check_display(display);
+}
+
+LayerCamPlan plan_layer_cam(const LayerCamArgs& args, const Display& display) {
+  check_layer_cam(args, display);
   LayerCamPlan plan{};
   CudaLayerCamParams& p = plan.params;
   static_cast<LayerCamArgs&>(p) = args;

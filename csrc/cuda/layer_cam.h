@@ -5,6 +5,10 @@
 
 namespace camfuse::cuda {
 
+// Throws if there is more of something than the kernels can count. `display` is empty, or
+// fused_cam's.
+void check_layer_cam(const LayerCamArgs& args, const Display& display);
+
 // How the current device is to do it, and the workspace it takes. Maps and ranges that `args` does
 // not name lie in the workspace. `display` is for fused_cam; its result may be null.
 LayerCamPlan plan_layer_cam(const LayerCamArgs& args, const Display& display);

@@ -45,7 +45,8 @@ struct CudaLayerCamParams : LayerCamArgs {
   bool maps_read_g;
 
   // A map is cut into `tiles` of `tile` positions; the channels of a tile into `slabs` of `slab`.
-  // Neither depends on the batch nor on the rules, so that no bit of a map does.
+  // Neither depends on the batch nor on the rules, so that no bit of a map does where A and G are
+  // laid out alike.
   int tile, tiles, slab, slabs;
   int staged;               // small layers: channels in shared memory at once
   int lanes;                // rows: threads that share a position of a map, a power of two

@@ -188,8 +188,8 @@ __global__ void __launch_bounds__(kThreads, kResident)
       for (; c < c_end; ++c) add_channels<T, V, 1>(p, b, c, a_place, g_place, first, end, sums);
     }
     for (int r = first; r < end; ++r) {
-      A* const out =
-          parts != nullptr ? parts + r * size : static_cast<A*>(p.maps) + (r * p.B + b) * size;
+      A* const out = parts != nullptr ? parts + int64_t{r} * size
+                                      : static_cast<A*>(p.maps) + (r * p.B + b) * size;
       const Pack<A, V> sum = sums[(r - first) * kThreads + threadIdx.x];
       Extremes<A> found = Extremes<A>::none();
       if (inside) {

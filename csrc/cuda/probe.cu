@@ -1,23 +1,14 @@
-#include <cuda_runtime.h>
-
-#include <stdexcept>
-#include <string>
-
+#include "common/divide.h"
+#include "cuda/launch.h"
 #include "cuda/probe.h"
 
 namespace camfuse::cuda {
 namespace {
 
-void check(cudaError_t error, const char* what) {
-  if (error != cudaSuccess) {
-    throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
-  }
-}
-
 // Frees the device memory on every path out.
 struct DeviceCounter {
   unsigned long long* value = nullptr;
-  DeviceCounter() { check(cudaMalloc(&value, sizeof(*value)), "cudaMalloc"); }
+  DeviceCounter() { check_cuda(cudaMalloc(&value, sizeof(*value)), "cudaMalloc"); }
   ~DeviceCounter() { cudaFree(value); }
   DeviceCounter(const DeviceCounter&) = delete;
   DeviceCounter& operator=(const DeviceCounter&) = delete;
@@ -34,14 +25,15 @@ int toolkit_version() { return CUDART_VERSION; }
 
 long long probe(int count) {
   DeviceCounter counter;
-  check(cudaMemset(counter.value, 0, sizeof(*counter.value)), "cudaMemset");
+  check_cuda(cudaMemset(counter.value, 0, sizeof(*counter.value)), "cudaMemset");
   constexpr int kThreads = 256;
   if (count > 0) {
-    sum_indices<<<(count + kThreads - 1) / kThreads, kThreads>>>(count, counter.value);
-    check(cudaGetLastError(), "launch of sum_indices");
+    launch("sum_indices", sum_indices, divide_up(count, kThreads), kThreads, 0, nullptr, count,
+           counter.value);
   }
   unsigned long long total = 0;
-  check(cudaMemcpy(&total, counter.value, sizeof(total), cudaMemcpyDeviceToHost), "cudaMemcpy");
+  check_cuda(cudaMemcpy(&total, counter.value, sizeof(total), cudaMemcpyDeviceToHost),
+             "cudaMemcpy");
   return static_cast<long long>(total);
 }
 

@@ -11,7 +11,8 @@ namespace camfuse::cuda {
 // Each addition's rounding error is exact in f32 (Knuth, TAOCP 2, 4.2.2, theorem B), as a product's
 // is with a fused multiply-add; errors are added up beside the sum (Ogita, Rump & Oishi 2005,
 // "Accurate sum and dot product"). The result is as if computed in twice the precision, then
-// rounded. No compiler flag may reorder or contract this: -fmad=false, no fast math.
+// rounded, within the range of f32. No compiler flag may reorder or contract this: -fmad=false, no
+// fast math.
 
 // a + b, and in `error` what rounding took away.
 __device__ __forceinline__ float two_sum(float a, float b, float* error) {
@@ -127,7 +128,8 @@ __device__ __forceinline__ float alpha_term(float g, PlaneTotal<float> total) {
   square_low = large ? 0.0f : square_low;
 
   const float product = two_product(g, total.high, &product_low);
-  if (fabsf(product) > 3.4028235e38f) return g * 0.0f;  // g / infinity
+  if (fabsf(product) > 3.4028235e38f)
+    return g * 0.0f + 1.0f / total.high;  // its limit; NaN if g is not finite
   product_low = fused(g, total.low, product_low);
   const float inner = two_sum(2.0f, product, &inner_low);
   inner_low += product_low;

@@ -253,6 +253,10 @@ def _call(op: Callable[..., Any], *args: object) -> _Result:
             if isinstance(arg, Tensor):
                 check_device("tensors", arg.device, op.name().removeprefix("camfuse::"))  # type: ignore[attr-defined]
         raise
+    except RuntimeError as error:  # torch's stable ABI knows no other kind
+        if type(error) is RuntimeError and "out of memory" in str(error):
+            raise torch.OutOfMemoryError(str(error)) from None
+        raise
 
 
 def _map_dtype(activations: Tensor) -> torch.dtype:

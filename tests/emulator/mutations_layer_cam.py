@@ -105,8 +105,8 @@ MUTATIONS = (
     Mutation(
         "a block arrives before its threads have written",
         "device.cuh",
-        "  __threadfence();\n  __syncthreads();\n  if (threadIdx.x == 0) *flag",
-        "  if (threadIdx.x == 0) *flag",
+        "  __threadfence();\n  __syncthreads();\n  if (threadIdx.x == 0) {",
+        "  if (threadIdx.x == 0) {",
         check_arrival,
     ),
     # ---- bounds

@@ -177,6 +177,15 @@ def test_gradients_of_any_scale(run, size, layout, scale):
 
 @pytest.mark.parametrize("size", [(7, 7), (40, 30)])
 @pytest.mark.parametrize("layout", ["nchw", "channels_last"])
+def test_products_beyond_f32_in_the_weights_of_gradcam_plus_plus(run, size, layout):
+    """G^3 sum(A) overflows f32, but the weight, about 1 / sum(A), does not."""
+    A, G, _ = layer((1, 20, *size))
+    A, G = LAYOUTS[layout](A * 1e8), LAYOUTS[layout](G * 1e30)
+    check(run, A, G, ["gradcam++"], seeds=(0,))
+
+
+@pytest.mark.parametrize("size", [(7, 7), (40, 30)])
+@pytest.mark.parametrize("layout", ["nchw", "channels_last"])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("where", ["activations", "gradients"])
 def test_what_is_not_finite_stays_in_its_sample(run, size, layout, bad, where):
