@@ -227,7 +227,9 @@ def _gather(
     offsets = [[starts[v.stack] + v.offset(layer) for layer in row] for v, row in shown]
     sizes = [[v.stack.layers[layer].size for layer in row] for v, row in shown]
     ranges = [
-        v.ranges.detach().to(device, dtype).index_select(0, upload(torch.tensor(row), device))
+        v.ranges.detach()
+        .to(device, dtype)
+        .index_select(0, upload(torch.tensor(row, dtype=torch.long), device))
         for v, row in shown
     ]
     return _Maps(
