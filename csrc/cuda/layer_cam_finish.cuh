@@ -70,7 +70,7 @@ __device__ __forceinline__ void finish_if_last_tile(const CudaLayerCamParams& p,
   }
 }
 
-// Adds up the slabs of the positions [begin, end) of sample b, in order, into its maps.
+// Adds up the slabs of a tile of sample b, in order, into its maps.
 template <class A>
 __device__ __forceinline__ void combine_slabs(const CudaLayerCamParams& p, int64_t b, int tile,
                                               Extremes<A>* scratch) {
