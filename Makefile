@@ -66,7 +66,6 @@ smoke-wheel: wheel  ## Tries that wheel in clean environments, without a compile
 	$(PY) tools/smoke_wheel.py dist/camfuse-*.whl $(SMOKE_TORCH)
 
 bench: $(BUILT) $(VENV)/.dev  ## The measurements behind the README's figures
-	$(PIP) install --quiet --no-build-isolation --editable '.[peers]'
 	for name in all_layers memory memory_prediction late_layer layer_cam render_frames; do \
 	  $(PY) -m benchmarks.$$name || exit 1; done
 

@@ -252,6 +252,8 @@ class _Pass:
             type=kind,
             index=len(self.layers),
             shape=shape,
+            module=module,
+            call=self.calls[module],
             spatial=spatial,
         )
         self.layers.append(record)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from camfuse.stack import Skipped
 from camfuse.targets import Scores
@@ -28,6 +28,8 @@ class Captured:
         type: Class name of the module.
         index: Position in the order of execution among captured layers.
         shape: ``(C, h, w)``.
+        module: The module that was called.
+        call: Which of its calls in the pass this is, from 1.
         shown: Whether it becomes a frame.
         alias_of: The earlier record of the same tensor, if any.
         reached: Whether any target's gradient has arrived.
@@ -37,6 +39,8 @@ class Captured:
     type: str
     index: int
     shape: tuple[int, int, int]
+    module: nn.Module
+    call: int
     shown: bool = True
     alias_of: Captured | None = None
     reached: bool = False
