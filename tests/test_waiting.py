@@ -16,7 +16,7 @@ from camfuse import collect, devices
 from camfuse.capture import capture
 from camfuse.collect import MapCollector
 from camfuse.methods import METHODS
-from camfuse.targets import segmentation_mean
+from camfuse.targets import count_targets, segmentation_mean
 from small_models import Branches, DeadEnd, OverwrittenView, Residual
 
 aten = torch.ops.aten
@@ -53,7 +53,7 @@ TARGETS = [None, 1, [1, 2], torch.tensor([[0, 1], [2, 3]])]
 @pytest.mark.parametrize("target", TARGETS, ids=["none", "one", "per sample", "several"])
 def test_nothing_waits_during_a_pass(kind, target):
     model, x = make(kind)
-    collector = MapCollector(list(METHODS.values()), seed=0)
+    collector = MapCollector(list(METHODS.values()), 0, targets=count_targets(target))
     for _ in range(2):  # the first pass learns
         with NoWaiting():
             found = capture(model, x, collector, target=target)
@@ -80,7 +80,8 @@ def test_the_mean_over_a_mask_waits_for_nothing():
 @pytest.mark.parametrize("target", [None, camfuse.Each([1, None])], ids=["one", "two"])
 def test_a_stack_is_laid_out_after_a_single_read(method, target, monkeypatch):
     model, x = make(Residual)
-    collector = MapCollector([METHODS[name] for name in method], seed=0)
+    methods = [METHODS[name] for name in method]
+    collector = MapCollector(methods, 0, targets=count_targets(target))
     found = capture(model, x, collector, target=target)
     reads = []
 

@@ -13,7 +13,7 @@ import traceback
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -51,6 +51,7 @@ def capture(
     reshape: Reshape | None = None,
     allow_training: bool = False,
     create_graph: bool = False,
+    gradients: bool = True,
     rehearsal: Rehearsal | None = None,
 ) -> Capture:
     """Runs one forward and one backward pass per target and visits every selected layer.
@@ -70,6 +71,8 @@ def capture(
         create_graph: Whether pairs stay attached to the graph, so that maps can be differentiated;
             ``requires_grad`` is then left alone, nothing is detached, and visits come after the
             backward pass.
+        gradients: Whether gradients are wanted. Without them there is no backward pass, visits get
+            ``None`` in their place, and nobody can tell which layers the target depends on.
         rehearsal: Makes this a pass on stand-ins, from which nothing is learned about the model.
 
     Raises:
@@ -86,7 +89,16 @@ def capture(
         copy_all = keep_saved = False
         for _ in range(3):
             one_pass = _Pass(
-                model, inputs, visit, selection, target, reshape, known, create_graph, copy_all
+                model,
+                inputs,
+                visit,
+                selection,
+                target,
+                reshape,
+                known,
+                create_graph,
+                gradients,
+                copy_all,
             )
             try:
                 found = one_pass.run(keep_saved, rehearsal.modes if rehearsal else ())
@@ -155,11 +167,12 @@ class _Pass:
         reshape: Reshape | None,
         overwritten: dict[str, bool],
         create_graph: bool,
+        gradients: bool,
         copy_all: bool,
     ) -> None:
         self.model, self.visit, self.selection, self.target = model, visit, selection, target
         self.reshape, self.overwritten, self.create_graph = reshape, overwritten, create_graph
-        self.copy_all = copy_all
+        self.gradients, self.copy_all = gradients, copy_all
         self.modules = tuple(model.modules())
         self.args, self.kwargs = call_arguments(model, inputs, create_graph=create_graph)
         image = first_image(inputs)
@@ -217,7 +230,7 @@ class _Pass:
             layers=tuple(one for one in self.layers if one.original.reached),
             skipped=tuple(self.skipped),
             warnings=tuple(self.warnings),
-            scores=scores if self.create_graph else _detached(scores),
+            scores=scores if self.create_graph else scores.detached(),
             batch=self.batch,
             input_size=self.input_size,
         )
@@ -387,6 +400,9 @@ class _Pass:
             self._explain_missing()
             reasons = "; ".join(f"{one.name}: {one.reason}" for one in self.skipped[:4])
             raise ValueError(f"layers: none of the selected layers can be shown ({reasons})")
+        if not self.gradients:
+            self._visit_activations(len(scores.values))
+            return
         if not any(score.requires_grad for score in scores.values):
             raise ValueError("target: the score depends on no selected layer")
         self.last_target = len(scores.values) - 1
@@ -413,6 +429,14 @@ class _Pass:
 
         return hook
 
+    def _visit_activations(self, targets: int) -> None:
+        for record in self.layers:
+            if record.activation is not None:
+                record.reached = True
+                for self.current_target in range(targets):
+                    self._visit(record, record.activation, None)
+                record.activation = None
+
     def _visit_attached(self, target: int, score: Tensor) -> None:
         pairs = [(one, one.activation) for one in self.layers if one.activation is not None]
         pairs = [(record, activation) for record, activation in pairs if activation.requires_grad]
@@ -427,10 +451,9 @@ class _Pass:
                 record.reached = True
                 self._visit(record, activation, gradient)
 
-    def _visit(self, record: Captured, activation: Tensor, gradient: Tensor) -> None:
-        self.visit(
-            record, self.current_target, record.spatial(activation), record.spatial(gradient)
-        )
+    def _visit(self, record: Captured, activation: Tensor, gradient: Tensor | None) -> None:
+        folded = None if gradient is None else record.spatial(gradient)
+        self.visit(record, self.current_target, record.spatial(activation), folded)
 
     def _let_go(self) -> None:
         """Drops every way from this pass to the graph, which holds hooks to it, and back."""
@@ -475,7 +498,3 @@ def _edge(tensor: Tensor) -> tuple[object, int, int] | None:
         return None
     edge = get_gradient_edge(tensor)
     return edge.node, edge.output_nr, tensor._version
-
-
-def _detached(scores: Scores) -> Scores:
-    return replace(scores, values=tuple(one.detach() for one in scores.values))

@@ -53,6 +53,11 @@ class Captured:
     spatial: Reshape = field(default=lambda tensor: tensor)
 
     @property
+    def size(self) -> tuple[int, ...]:
+        """``(h, w)`` of its map."""
+        return self.shape[1:]
+
+    @property
     def original(self) -> Captured:
         """The record that this one is an alias of, or itself."""
         return self.alias_of or self
@@ -62,9 +67,12 @@ class Visitor(Protocol):
     """Receives one layer's pair for one target, during the backward pass."""
 
     def __call__(
-        self, layer: Captured, target: int, activations: Tensor, gradients: Tensor, /
+        self, layer: Captured, target: int, activations: Tensor, gradients: Tensor | None, /
     ) -> None:
-        """``activations`` and ``gradients`` are ``[B, C, h, w]``, valid during the call only."""
+        """``activations`` and ``gradients`` are ``[B, C, h, w]``, valid during the call only.
+
+        ``gradients`` is ``None`` where none were wanted.
+        """
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from camfuse import ops
 from camfuse.captured import Capture, Captured
 from camfuse.devices import to_host, upload
 from camfuse.methods import Method
+from camfuse.methods.base import LayerMaps, Pair, UndefinedError
+from camfuse.methods.groups import Found, Group, as_found, group_methods
 from camfuse.stack import CamStack, LayerInfo, Skipped, pack
+from camfuse.targets import Each, Target
 
 OnNonfinite = Literal["raise", "skip"]
 
@@ -24,50 +26,83 @@ class MapCollector:
     """A visitor that reduces each pair to its small maps at once.
 
     Args:
-        methods: The methods, all computed from the same pairs.
+        methods: The methods, all computed from the same pairs but those with passes of their own.
         seed: For methods that draw at random.
+        targets: How many targets there are.
+        keep_graph: Whether maps stay attached to the graph of their pairs.
     """
 
-    def __init__(self, methods: Sequence[Method], seed: int) -> None:
-        self._methods, self._seed = methods, seed
-        # Methods without weights of their own share one native call, which reads the layer once.
-        shared = [one for one in methods if one.weights is None]
-        self._groups = ([shared] if shared else []) + [[one] for one in methods if one.weights]
-        self._rules = [_with_magnitudes(group) for group in self._groups]
-        # Where each method's map, and the sum of its terms' magnitudes, lie among all results.
-        places = [
-            (group[0].weights and group[0].name, rule)
-            for group, rules in zip(self._groups, self._rules, strict=True)
-            for rule in rules
-        ]
-        self._rows = [places.index((one.weights and one.name, one.rule)) for one in methods]
-        self._scale_rows = [
-            places.index((one.weights and one.name, ops.MAGNITUDE_OF[one.rule])) for one in methods
-        ]
-        # By layer and target: maps [Q, B, h, w] and ranges [Q, B, 2] of all Q rules.
-        self._found: dict[Captured, dict[int, tuple[Tensor, Tensor]]] = {}
+    def __init__(
+        self,
+        methods: Sequence[Method],
+        seed: int,
+        targets: int = 1,
+        keep_graph: bool = False,
+    ) -> None:
+        self._methods, self._seed, self._targets = methods, seed, targets
+        self._keep_graph = keep_graph
+        self._groups = group_methods(methods)
+        # What is explained: the targets, and what some methods explain in place of them.
+        self._variants = list(
+            dict.fromkeys(group.methods[0].target for group in self._groups if group.make)
+        ) or [None]
+        self._found: dict[Captured, dict[tuple[int, int], Found]] = {}  # by group and target
+        self._undefined: dict[Captured, str] = {}
 
-    def __call__(self, layer: Captured, target: int, A: Tensor, G: Tensor) -> None:
+    @property
+    def gradients(self) -> bool:
+        """Whether any method needs gradients."""
+        return any(one.gradients for one in self._methods)
+
+    @property
+    def second_order(self) -> bool:
+        """Whether any method differentiates the gradients."""
+        return any(one.second_order for one in self._methods)
+
+    @property
+    def variants(self) -> int:
+        """How many things are explained for the sake of one target."""
+        return len(self._variants)
+
+    def explained(self, target: Target) -> Target:
+        """All that a capture must explain for the sake of ``target``."""
+        if self._variants == [None]:
+            return target
+        return Each([target if of is None else of(target) for of in self._variants])
+
+    def __call__(self, layer: Captured, target: int, A: Tensor, G: Tensor | None) -> None:
         """Reduces ``A`` and ``G``, both ``[B, C, h, w]``, of one layer for one target."""
-        results = []
-        for group, rules in zip(self._groups, self._rules, strict=True):
-            weigh = group[0].weights
-            if weigh is None:
-                results.append(ops.layer_cam(A, G, rules))
+        variant, target = divmod(target, self._targets)
+        found = self._found.setdefault(layer, {})
+        attached = pair = Pair(layer, A, G, self._seed)
+        if A.requires_grad and not self._keep_graph:
+            pair = Pair(layer, A.detach(), None if G is None else G.detach(), self._seed)
+        for g, group in enumerate(self._groups):
+            first = group.methods[0]
+            if group.make is None or first.target is not self._variants[variant]:
+                continue
+            try:
+                found[g, target] = group.make(attached if first.second_order else pair)
+            except UndefinedError as error:
+                self._undefined[layer] = f"{first.name}: {error}"
+
+    def add(
+        self, method: Method, found: Iterable[LayerMaps | tuple[Captured, UndefinedError]]
+    ) -> None:
+        """Takes the maps of a method with passes of its own."""
+        (g,) = (i for i, group in enumerate(self._groups) if group.methods == (method,))
+        for one in found:
+            if isinstance(one, LayerMaps):
+                self._found[one.layer][g, one.target] = as_found(one.maps, one.scales)
             else:
-                weights = weigh(layer.name, A, self._seed)
-                results.append(ops.layer_cam(A, None, rules, weights=weights))
-        if len(results) > 1:
-            maps, ranges = (torch.cat(column) for column in zip(*results, strict=True))
-        else:
-            maps, ranges = results[0]
-        self._found.setdefault(layer, {})[target] = maps, ranges
+                layer, error = one
+                self._undefined[layer] = f"{method.name}: {error}"
 
     @property
     def nbytes(self) -> int:
         """What all that was collected occupies."""
-        pairs = (pair for by_target in self._found.values() for pair in by_target.values())
-        return sum(maps.nbytes + ranges.nbytes for maps, ranges in pairs)
+        pairs = (pair for pairs in self._found.values() for pair in pairs.values())
+        return sum(maps.nbytes + extents.nbytes for maps, extents in pairs)
 
     def take_over(self, parts: Sequence[tuple[MapCollector, Capture]], whole: Capture) -> None:
         """Takes the maps that others collected for parts of a batch, in order.
@@ -83,37 +118,48 @@ class MapCollector:
             for collector, captured in parts:
                 twin = next((one for one in captured.layers if one.name == layer.name), None)
                 found.append((captured.batch, collector._found.pop(twin, {}) if twin else {}))
-            some = next(pair for _, by_target in found for pair in by_target.values())
-            targets = {t for _, by_target in found for t in by_target}
+                if twin in collector._undefined:
+                    self._undefined[layer] = collector._undefined[twin]
             # Samples whose scores do not depend on the layer have maps of zero.
-            self._found[layer] = {
-                t: (
-                    torch.cat([by.get(t, _blank(some, n))[0] for n, by in found], 1),
-                    torch.cat([by.get(t, _blank(some, n))[1] for n, by in found], 1),
-                )
-                for t in targets
-            }
+            self._found[layer] = {}
+            for key in {key for _, by_key in found for key in by_key}:
+                some = next(by_key[key] for _, by_key in found if key in by_key)
+                pieces = [by_key.get(key) or _blank(some, batch) for batch, by_key in found]
+                maps, extents = zip(*pieces, strict=True)
+                self._found[layer][key] = torch.cat(maps, 1), torch.cat(extents, 1)
 
     def stack(self, found: Capture, model: str, on_nonfinite: OnNonfinite) -> CamStack:
         """All maps that were collected, one after another.
 
         Raises:
+            ValueError: If the methods say nothing about any layer.
             FloatingPointError: If a map is not finite and ``on_nonfinite`` is ``"raise"``, or none
                 is finite.
         """
-        targets = range(len(found.scores.values))
-        originals = [layer for layer in found.layers if layer.alias_of is None]
+        originals = [one for one in found.layers if one.alias_of is None and self._found.get(one)]
+        complete = [layer for layer in originals if self._is_complete(layer)]
+        skipped = [
+            *found.skipped,
+            *(
+                Skipped(one.name, one.type, self._undefined[one.original])
+                for one in found.layers
+                if one.original in self._undefined and one.shown
+            ),
+        ]
+        if not complete:
+            reasons = "; ".join(f"{one.name}: {one.reason}" for one in skipped[:4])
+            raise ValueError(f"layers: none of the selected layers can be shown ({reasons})")
         device = next(iter(self._found[originals[0]].values()))[0].device
-        on_device = self._extents(originals, targets, device)
+        on_device = torch.stack([self._joined(layer, device, part=1) for layer in originals])
         # All that has to be known here. Nothing has waited for a GPU until now.
         extents, indices, probabilities = to_host(
             [on_device, found.scores.indices, found.scores.probabilities]
         )
-        finite = extents[:, self._rows].isfinite().flatten(1).all(1).tolist()
-        skipped = list(found.skipped)
+        rows_of_methods, scale_rows = self._rows("rows"), self._rows("scale_rows")
+        finite = extents[:, rows_of_methods].isfinite().flatten(1).all(1).tolist()
         for layer, extent, good in zip(originals, extents, finite, strict=True):
             if not good:
-                bad = ~extent[self._rows].isfinite()
+                bad = ~extent[rows_of_methods].isfinite()
                 sample = int(bad.any(-1).flatten(0, 1).any(0).nonzero()[0])
                 reason = f"the map of sample {sample} is not finite"
                 if on_nonfinite == "raise":
@@ -125,23 +171,22 @@ class MapCollector:
                     for one in found.layers
                     if one.original is layer and one.shown
                 ]
-        row_of = {layer: i for i, layer in enumerate(originals) if finite[i]}
+        all_rows = {layer: i for i, layer in enumerate(originals) if finite[i]}
+        row_of = {layer: row for layer, row in all_rows.items() if layer in complete}
         if not row_of:
             raise FloatingPointError("layers: no map of the selected layers is finite")
-        maps = [self._maps(layer, targets, device) for layer in row_of]
+        maps = [self._maps(layer, device) for layer in row_of]
         flat, starts = pack([one for of_layer in maps for one in of_layer])
         start_of = dict(zip(row_of, starts[:: len(maps[0])], strict=True))
 
         layers = [layer for layer in found.layers if layer.original in row_of]
         rows = torch.tensor([row_of[layer.original] for layer in layers])
         shown = extents[rows]
-        noise = shown[:, self._rows].abs().amax(-1) < (
-            _DEGENERATE * shown[:, self._scale_rows, ..., 1]
+        noise = (
+            shown[:, rows_of_methods].abs().amax(-1) < _DEGENERATE * shown[:, scale_rows, ..., 1]
         )
         degenerate = noise.flatten(2).all(-1).tolist()
-        methods = torch.tensor(self._rows)
-        ranges = on_device.index_select(0, upload(rows, device))
-        ranges = ranges.index_select(1, upload(methods, device))
+        every_range = on_device.index_select(1, upload(torch.tensor(rows_of_methods), device))
         return CamStack(
             layers=tuple(
                 LayerInfo(
@@ -159,8 +204,8 @@ class MapCollector:
             ),
             flat=flat,
             offsets=tuple(start_of[layer.original] for layer in layers),
-            ranges=ranges,
-            global_ranges=torch.stack([ranges[..., 0].amin(0), ranges[..., 1].amax(0)], dim=-1),
+            ranges=every_range.index_select(0, upload(rows, device)),
+            global_ranges=self._global_ranges(every_range, all_rows),
             methods=tuple(one.name for one in self._methods),
             targets=indices,
             scores=torch.stack(list(found.scores.values)),
@@ -171,38 +216,82 @@ class MapCollector:
             warnings=found.warnings,
         )
 
-    def _extents(self, layers: Sequence[Captured], targets: range, device: torch.device) -> Tensor:
-        """Ranges of all Q rules ``[L, Q, T, B, 2]``."""
-        per_layer = [
-            self._per_target(layer, targets, device, part=1)[0]
-            if len(targets) == 1
-            else torch.stack(self._per_target(layer, targets, device, part=1), 1)
-            for layer in layers
-        ]
-        extents = torch.stack(per_layer)
-        return extents[:, :, None] if len(targets) == 1 else extents
+    def _is_complete(self, layer: Captured) -> bool:
+        """Whether every method has said what it can about the layer."""
+        found = self._found[layer]
+        return layer not in self._undefined and all(
+            group.make is not None or (g, t) in found
+            for g, group in enumerate(self._groups)
+            for t in range(self._targets)
+        )
 
-    def _maps(self, layer: Captured, targets: range, device: torch.device) -> list[Tensor]:
-        """Maps of one layer, R x T of ``[B, h, w]``."""
-        per_target = self._per_target(layer, targets, device, part=0)
-        return [maps[row] for row in self._rows for maps in per_target]
+    def _global_ranges(self, ranges: Tensor, rows: dict[Captured, int]) -> Tensor:
+        """``[R, T, B, 2]``: each method's over the layers that it has seen, all if it can be."""
+        found = []
+        for method in range(len(self._methods)):
+            g, _ = self._place(method)
+            passes = self._groups[g].make is None
+            own = [
+                row
+                for layer, row in rows.items()
+                if layer not in self._undefined and (not passes or (g, 0) in self._found[layer])
+            ]
+            of_method = ranges[:, method].index_select(0, upload(torch.tensor(own), ranges.device))
+            found.append(torch.stack([of_method[..., 0].amin(0), of_method[..., 1].amax(0)], -1))
+        return torch.stack(found)
+
+    def _place(self, method: int) -> tuple[int, int]:
+        """The group of a method, and its position there."""
+        one = self._methods[method]
+        return next(
+            (g, group.methods.index(one))
+            for g, group in enumerate(self._groups)
+            if one in group.methods
+        )
+
+    def _rows(self, kind: Literal["rows", "scale_rows"]) -> list[int]:
+        """For each method, where its row lies among the extents of all groups."""
+        rows = []
+        for method in range(len(self._methods)):
+            g, i = self._place(method)
+            before = sum(group.extents for group in self._groups[:g])
+            rows.append(before + getattr(self._groups[g], kind)[i])
+        return rows
+
+    def _joined(self, layer: Captured, device: torch.device, part: Literal[0, 1]) -> Tensor:
+        """Maps, or extents, of all groups and targets ``[rows, T, B, ...]``."""
+        per_group = [
+            torch.stack(self._per_target(layer, g, group, device, part), 1)
+            for g, group in enumerate(self._groups)
+        ]
+        return per_group[0] if len(per_group) == 1 else torch.cat(per_group)
+
+    def _maps(self, layer: Captured, device: torch.device) -> list[Tensor]:
+        """Maps of one layer, R x T of ``[B, P]``."""
+        found = []
+        for method in range(len(self._methods)):
+            g, i = self._place(method)
+            group = self._groups[g]
+            found += [maps[group.rows[i]] for maps in self._per_target(layer, g, group, device, 0)]
+        return found
 
     def _per_target(
-        self, layer: Captured, targets: range, device: torch.device, part: int
+        self, layer: Captured, g: int, group: Group, device: torch.device, part: Literal[0, 1]
     ) -> list[Tensor]:
-        """One of maps and ranges for each target; of models on several devices, all on one."""
-        results = {t: pair[part].to(device) for t, pair in self._found[layer].items()}
-        some = next(iter(results.values()))
+        """One of maps and extents for each target; of models on several devices, all on one."""
+        pairs = self._found[layer]
+        results = {t: pairs[g, t][part].to(device) for t in range(self._targets) if (g, t) in pairs}
+        if len(results) == self._targets:
+            return [results[t] for t in range(self._targets)]
         # A target that does not depend on the layer has a gradient of zero, hence a map of zero.
-        return [results[t] if t in results else torch.zeros_like(some) for t in targets]
+        like = next(iter(pairs.values()))[part]
+        blank = like.new_zeros((group.extents if part else group.count, *like.shape[1:]))
+        return [results.get(t, blank.to(device)) for t in range(self._targets)]
 
 
-def _with_magnitudes(methods: Sequence[Method]) -> list[ops.Rule]:
-    rules = [one.rule for one in methods]
-    return list(dict.fromkeys([*rules, *(ops.MAGNITUDE_OF[rule] for rule in rules)]))
-
-
-def _blank(like: tuple[Tensor, Tensor], batch: int) -> tuple[Tensor, Tensor]:
-    """Maps and ranges of zero for ``batch`` samples."""
-    maps, ranges = like
-    return maps.new_zeros(len(maps), batch, *maps.shape[2:]), ranges.new_zeros(len(maps), batch, 2)
+def _blank(like: Found, batch: int) -> Found:
+    """Maps and extents of zero for ``batch`` samples."""
+    maps, extents = like
+    return maps.new_zeros(len(maps), batch, maps.shape[2]), extents.new_zeros(
+        len(extents), batch, 2
+    )

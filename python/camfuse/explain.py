@@ -9,14 +9,18 @@ from torch import Tensor, nn
 
 from camfuse import ops
 from camfuse.amounts import parse_bytes
+from camfuse.augmentation import augmented
 from camfuse.capture import capture
 from camfuse.captured import Captured, Reshape
+from camfuse.checks import expect_whole
 from camfuse.collect import OnNonfinite
 from camfuse.inputs import Inputs, first_image
 from camfuse.layers import LayerSelection, find_layer, unwrap
-from camfuse.methods import find_method, find_methods
+from camfuse.methods import check_differentiable, find_method, find_methods
+from camfuse.methods.base import PassMethod, RuleMethod
+from camfuse.methods.principal import eigen_smoothed
 from camfuse.split import Request, collect_within, fitting
-from camfuse.stack import CamStack
+from camfuse.stack import CamStack, Skipped
 from camfuse.targets import Target
 from camfuse.thinning import split_thinning, thin_out
 
@@ -29,10 +33,13 @@ def layer_cams(
     layers: LayerSelection = "leaf",
     target: Target = None,
     reshape: Reshape | None = None,
+    aug_smooth: bool = False,
+    eigen_smooth: bool = False,
     on_nonfinite: OnNonfinite = "raise",
     allow_training: bool = False,
     create_graph: bool = False,
     max_memory: int | str | None = None,
+    batch_size: int = 32,
     seed: int = 0,
 ) -> CamStack:
     """Raw class activation maps of many layers from one forward and one backward pass.
@@ -50,6 +57,10 @@ def layer_cams(
             per sample, a function of the output that returns ``[B]``, or several (``[T, B]`` or
             :class:`camfuse.Each`).
         reshape: From outputs whose layout is unknown to ``[B, C, h, w]``; applied to gradients too.
+        aug_smooth: Whether maps are averaged over six passes: the image and its mirror image, each
+            at 0.9, 1 and 1.1 times its values; see :mod:`camfuse.augmentation`.
+        eigen_smooth: Whether each map is the first principal component of its terms, instead of
+            their sum over the channels.
         on_nonfinite: ``"raise"`` names the layer and sample of a NaN or infinity; ``"skip"`` leaves
             such layers out.
         allow_training: Whether modules may be in training mode.
@@ -60,6 +71,8 @@ def layer_cams(
             part. See :func:`camfuse.predict_memory`; a model that cannot be predicted is measured
             on its first sample. Without a limit the batch is one pass, which is refused where
             its tensors alone would need more than the machine has left.
+        batch_size: How many perturbed samples go through the model at once, for methods that
+            perturb; not part of what ``max_memory`` counts.
         seed: For methods that draw at random.
 
     Returns:
@@ -76,20 +89,38 @@ def layer_cams(
         raise ValueError(f"on_nonfinite: expected 'raise' or 'skip', got {on_nonfinite!r}")
     limit = None if max_memory is None else parse_bytes("max_memory", max_memory)
     captured, thinning = split_thinning(layers)
+    methods = find_methods(method)
+    if eigen_smooth:
+        methods = [eigen_smoothed(one) for one in methods]
+    if create_graph:
+        check_differentiable(methods)
+    expect_whole("batch_size", batch_size, at_least=1)
     request = Request(
         model,
         inputs,
-        find_methods(method),
+        methods,
         captured,
         target=target,
         reshape=reshape,
         allow_training=allow_training,
         create_graph=create_graph,
         seed=seed,
+        thinning=thinning,
+        batch_size=batch_size,
     )
-    collector, found = collect_within(request, limit)
-    stack = collector.stack(found, type(model).__name__, on_nonfinite)
-    return thin_out(stack, thinning) if thinning else stack
+    kept: list[str] = []  # of the layers that methods with passes of their own have seen
+
+    def ask(request: Request) -> CamStack:
+        collector, found = collect_within(request, limit)
+        kept[:] = [layer.name for layer in request.kept(found)]
+        return collector.stack(found, type(model).__name__, on_nonfinite)
+
+    stack = augmented(request, ask) if aug_smooth else ask(request)
+    if not thinning:
+        return stack
+    if any(isinstance(one, PassMethod) for one in methods):
+        return stack.select(layers=[name for name in kept if name in stack.names])
+    return thin_out(stack, thinning)
 
 
 def cam(
@@ -102,7 +133,10 @@ def cam(
     size: tuple[int, int] | None = None,
     relu: bool = True,
     reshape: Reshape | None = None,
+    aug_smooth: bool = False,
+    eigen_smooth: bool = False,
     allow_training: bool = False,
+    batch_size: int = 32,
     seed: int = 0,
 ) -> Tensor:
     """The finished map of one layer, as it is laid over the image.
@@ -115,8 +149,11 @@ def cam(
         target: One target, as for :func:`layer_cams`.
         size: ``(H, W)`` of the map; the input's by default.
         relu: Whether negative evidence becomes 0.
-        reshape: As for :func:`layer_cams`.
-        allow_training: As for :func:`layer_cams`.
+        reshape: As for :func:`layer_cams`, likewise the rest.
+        aug_smooth: Whether maps are averaged over flips and brightness.
+        eigen_smooth: Whether maps are the principal component of their terms.
+        allow_training: Whether modules may be in training mode.
+        batch_size: How many perturbed samples go through the model at once.
         seed: For methods that draw at random.
 
     Returns:
@@ -128,18 +165,33 @@ def cam(
         MemoryError: If the pass would need more than the machine has left.
     """
     how = find_method(method)
-    maps: dict[tuple[Captured, int], Tensor] = {}
-
-    def visit(found: Captured, target: int, A: Tensor, G: Tensor) -> None:
-        weights = None if how.weights is None else how.weights(found.name, A, seed)
-        heat = ops.fused_cam(A, G, how.rule, finished, weights=weights, relu=relu)
-        maps[found, target] = heat
-
     image = first_image(inputs)
     if size is None and image.ndim != 4:
         raise ValueError("size: expected (H, W), since no input is an image")
     finished = size or (image.shape[2], image.shape[3])
     chosen = find_layer(unwrap(model), layer) if isinstance(layer, str) else layer
+    if not isinstance(how, RuleMethod) or how.target or aug_smooth or eigen_smooth:
+        stack = layer_cams(
+            model,
+            inputs,
+            method=method,
+            layers=chosen,
+            target=target,
+            reshape=reshape,
+            aug_smooth=aug_smooth,
+            eigen_smooth=eigen_smooth,
+            allow_training=allow_training,
+            batch_size=batch_size,
+            seed=seed,
+        )
+        _check_one(len(stack), stack.axes[1], stack.skipped)
+        return stack.normalized(0, relu=relu, size=finished)[0, 0]
+    rule = how.rule
+    maps: dict[tuple[Captured, int], Tensor] = {}
+
+    def visit(found: Captured, target: int, A: Tensor, G: Tensor | None) -> None:
+        maps[found, target] = ops.fused_cam(A, G, rule, finished, relu=relu)
+
     with fitting(Request(model, inputs, [how], chosen, reshape=reshape)):
         found = capture(
             model,
@@ -150,12 +202,15 @@ def cam(
             reshape=reshape,
             allow_training=allow_training,
         )
-    several = len(found.layers) * len(found.scores.values)
-    if several != 1:
-        reasons = "; ".join(f"{one.name}: {one.reason}" for one in found.skipped)
-        what = reasons or f"{several} maps from several calls or targets, use layer_cams()"
-        raise ValueError(f"layer: expected exactly one map, got {what}")
+    _check_one(len(found.layers), len(found.scores.values), found.skipped)
     heat = maps[found.layers[0], 0]
     if not bool(heat.isfinite().all()):
         raise FloatingPointError(f"{found.layers[0].name}: its map is not finite")
     return heat
+
+
+def _check_one(layers: int, targets: int, skipped: Sequence[Skipped]) -> None:
+    if layers * targets != 1:
+        reasons = "; ".join(f"{one.name}: {one.reason}" for one in skipped)
+        several = f"{layers * targets} maps from several calls or targets, use layer_cams()"
+        raise ValueError(f"layer: expected exactly one map, got {reasons or several}")

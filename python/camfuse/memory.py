@@ -168,7 +168,7 @@ def rehearse(
     live = LiveBytes()
     rehearsal = Rehearsal((fake, live))
     for _ in range(passes):
-        collector = MapCollector(methods, seed=0)
+        collector = MapCollector(methods, 0, targets)
         live.reset()
         try:
             with kept_attributes(modules), kept_caches():
@@ -177,9 +177,11 @@ def rehearse(
                     stand_ins,
                     collector,
                     layers=layers,
-                    target=_some_score(batch, targets),
+                    target=_some_score(batch, targets * collector.variants),
                     reshape=reshape,
                     allow_training=True,
+                    create_graph=collector.second_order,
+                    gradients=collector.gradients,
                     rehearsal=rehearsal,
                 )
         except Exception as error:

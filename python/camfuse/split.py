@@ -6,14 +6,14 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from camfuse.amounts import format_bytes
 from camfuse.capture import capture
-from camfuse.captured import Capture, Reshape, join
+from camfuse.captured import Capture, Captured, Reshape, join
 from camfuse.collect import MapCollector
 from camfuse.inputs import Inputs, first_image, part_of_inputs
 from camfuse.layers import LayerSelection, unwrap
@@ -27,9 +27,11 @@ from camfuse.memory import (
     with_holes,
 )
 from camfuse.methods import Method
+from camfuse.methods.base import PassMethod, Scene
 from camfuse.model_checks import check_model
 from camfuse.preserve import release_spare_memory
-from camfuse.targets import Target, count_targets, part_of_target
+from camfuse.targets import Target, count_targets, fixed, part_of_target
+from camfuse.thinning import thin
 
 # A pass that would need no more than this is not worth a look at the machine, nor one whose inputs
 # leave room for so many times their size: over twice what the hungriest network tried needs
@@ -54,6 +56,8 @@ class Request:
     allow_training: bool = False
     create_graph: bool = False
     seed: int = 0
+    thinning: Sequence[str] = ()
+    batch_size: int = 32
 
     @property
     def batch(self) -> int:
@@ -66,18 +70,49 @@ class Request:
         if part is not None:
             inputs = part_of_inputs(inputs, self.batch, part)
             target = part_of_target(target, self.batch, part)
-        collector = MapCollector(self.methods, self.seed)
+        collector = self.collector()
         found = capture(
             self.model,
             inputs,
             collector,
             layers=self.layers,
-            target=target,
+            target=collector.explained(target),
             reshape=self.reshape,
             allow_training=self.allow_training,
-            create_graph=self.create_graph,
+            create_graph=self.create_graph or collector.second_order,
+            gradients=collector.gradients,
         )
+        scores = found.scores.first(count_targets(target))
+        found = replace(found, scores=scores if self.create_graph else scores.detached())
+        for method in self.methods:
+            if isinstance(method, PassMethod):
+                collector.add(method, method.run(self._scene(inputs, target, found)))
         return collector, found
+
+    def kept(self, found: Capture) -> list[Captured]:
+        """The shown layers that are left when they are thinned out."""
+        return thin([layer for layer in found.layers if layer.shown], self.thinning)
+
+    def collector(self) -> MapCollector:
+        """What collects the maps of a pass."""
+        return MapCollector(
+            self.methods, self.seed, count_targets(self.target), keep_graph=self.create_graph
+        )
+
+    def _scene(self, inputs: Inputs, target: Target, found: Capture) -> Scene:
+        return Scene(
+            model=unwrap(self.model),
+            inputs=inputs,
+            target=fixed(target, found.scores.indices),
+            selection=self.layers,
+            reshape=self.reshape,
+            allow_training=self.allow_training,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            layers=list(dict.fromkeys(layer.original for layer in self.kept(found))),
+            scores=found.scores,
+            batch=found.batch,
+        )
 
 
 def collect_within(request: Request, limit: int | None) -> tuple[MapCollector, Capture]:
@@ -122,7 +157,7 @@ def collect_within(request: Request, limit: int | None) -> tuple[MapCollector, C
     if len(parts) == 1:
         return parts[0]
     whole = join([found for _, found in parts])
-    collector = MapCollector(request.methods, request.seed)
+    collector = request.collector()
     collector.take_over(parts, whole)
     return collector, whole
 

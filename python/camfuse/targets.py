@@ -48,6 +48,14 @@ class Scores:
     indices: Tensor
     probabilities: Tensor
 
+    def first(self, count: int) -> Scores:
+        """Those of the first targets alone."""
+        return Scores(self.values[:count], self.indices[:count], self.probabilities[:count])
+
+    def detached(self) -> Scores:
+        """The same, apart from the graph."""
+        return replace(self, values=tuple(one.detach() for one in self.values))
+
 
 def resolve_targets(target: Target, output: Any, batch: int) -> Scores:
     """Turns ``target`` into scores of this ``output``.
@@ -66,6 +74,16 @@ def resolve_targets(target: Target, output: Any, batch: int) -> Scores:
 def count_targets(target: Any) -> int:
     """T, the number of targets."""
     return len(_split(target))
+
+
+def fixed(target: Target, indices: Tensor) -> Target:
+    """``target`` with the classes ``[T, B]`` that it was found to be, in place of arg-max."""
+    return Each(
+        [
+            one if callable(one) else classes
+            for one, classes in zip(_split(target), indices.cpu(), strict=True)
+        ]
+    )
 
 
 def on_host(target: Target) -> Target:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -48,15 +49,29 @@ def thin_out(stack: CamStack, steps: Sequence[str]) -> CamStack:
     ``"stage-ends"`` keeps the last layer before the size ``(h, w)`` of the maps changes, in order
     of execution; ``"every:N"`` every N-th, counted back from the last, which always stays.
     """
-    layers = [layer for layer in stack.layers if layer.shown]
+    layers = thin([layer for layer in stack.layers if layer.shown], steps)
+    return stack.select(layers=[layer.name for layer in layers])
+
+
+class _Sized(Protocol):
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Of the layer's map."""
+
+
+_Layer = TypeVar("_Layer", bound=_Sized)
+
+
+def thin(layers: Sequence[_Layer], steps: Sequence[str]) -> list[_Layer]:
+    """What the steps of :func:`thin_out` leave of layers in order of execution."""
+    kept = list(layers)
     for step in steps:
         if step == STAGE_ENDS:
-            layers = [
-                list(stage)[-1] for _, stage in itertools.groupby(layers, lambda one: one.size)
-            ]
+            stages = itertools.groupby(kept, lambda one: one.size)
+            kept = [list(stage)[-1] for _, stage in stages]
         else:
-            layers = layers[:: -_every(step)][::-1]
-    return stack.select(layers=[layer.name for layer in layers])
+            kept = kept[:: -_every(step)][::-1]
+    return kept
 
 
 def key_layers(stack: CamStack, count: int) -> list[int]:
