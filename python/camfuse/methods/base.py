@@ -59,6 +59,7 @@ class Method:
         native: The native op that does the work, or ``""``.
         differentiable: Whether its maps can stand in a loss (``create_graph=True``).
         whole: Why it has no map per layer, and what to call instead; ``""`` if it has.
+        only: Which layers it is defined for; ``""`` for all.
         target: What it explains instead of a target, if anything.
         second_order: Whether it differentiates the gradients.
     """
@@ -72,6 +73,7 @@ class Method:
     native: str = "layer_cam"
     differentiable: bool = True
     whole: str = ""
+    only: str = ""
     target: Callable[[Target], Target] | None = None
     second_order: bool = False
 
