@@ -20,7 +20,7 @@ PIP := $(PY) -m pip --disable-pip-version-check
 NATIVE := CMakeLists.txt $(shell find cmake csrc -type f)
 NATIVE_CODE := $(shell find csrc tests/emulator tests/standalone -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: demo test test-all test-gpu lint format sanitize cuda wheel smoke-wheel bench \
+.PHONY: demo test test-all test-gpu parity lint format sanitize cuda wheel smoke-wheel bench \
   gpu-check bench-gpu sanitize-gpu clean
 
 demo: $(BUILT)  ## A real animation: EfficientNet-Lite0 looks at a cat
@@ -34,6 +34,9 @@ test-all: $(BUILT) $(VENV)/.dev  ## The test suite with its slow grids
 
 test-gpu: $(BUILT) $(VENV)/.dev  ## The tests that need a CUDA device; build with CAMFUSE_CUDA=on
 	CAMFUSE_REQUIRE_CUDA=1 $(PY) -m pytest -m cuda
+
+parity: $(BUILT) $(VENV)/.dev  ## Compares maps with other libraries' and records it in docs/parity.md
+	$(PY) tools/parity.py
 
 lint: $(BUILT) $(VENV)/.dev  ## Style, types, formatting
 	$(VENV)/bin/ruff check .

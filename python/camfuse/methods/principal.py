@@ -27,6 +27,15 @@ def _principal(terms: ops.Terms) -> _Make:
     return make
 
 
+def _seg_eigen_cam(pair: Pair) -> tuple[Tensor, Tensor]:
+    """Its sign is the paper's (eq. 13): the larger magnitude is positive."""
+    maps, ranges, scales = ops.principal_map(
+        pair.activations, pair.known_gradients, "gradient_magnitude"
+    )
+    turned = (-ranges[:, 0] > ranges[:, 1])[:, None, None]
+    return torch.where(turned, -maps, maps), scales
+
+
 PRINCIPAL_METHODS = (
     MapMethod(
         name="eigencam",
@@ -50,8 +59,8 @@ PRINCIPAL_METHODS = (
     MapMethod(
         name="segeigencam",
         title="Seg-Eigen-CAM",
-        make=_principal("gradient_magnitude"),
-        formula=_COMPONENT.format("|G_k| A_k"),
+        make=_seg_eigen_cam,
+        formula="first principal component of |G_k| A_k; its larger magnitude is positive",
         source="Chung and Ying, Seg-Eigen-CAM, Applied Sciences 15(13), 2025",
         native="principal_map",
         differentiable=False,
