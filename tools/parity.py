@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 import torchvision.models as tv
+from peers import PEERS, Fold, Peer
 from rich.progress import track
 from torch import Tensor, nn
 from torchvision.models.convnext import CNBlockConfig
@@ -21,7 +22,6 @@ from torchvision.models.convnext import CNBlockConfig
 import camfuse
 from camfuse.methods import METHODS
 from camfuse.methods.base import PassMethod
-from peers import PEERS, Fold, Peer
 
 PAGE = Path(__file__).parents[1] / "docs" / "parity.md"
 

@@ -52,7 +52,9 @@ def _quiet() -> Iterator[None]:
 def pytorch_grad_cam(kind: type, **options: Any) -> RawMaps:
     """Of pytorch-grad-cam: what ``get_cam_image`` returns to the rest of it."""
 
-    def raw(model: nn.Module, layer: nn.Module, x: Tensor, classes: Sequence[int], fold: Fold):
+    def raw(
+        model: nn.Module, layer: nn.Module, x: Tensor, classes: Sequence[int], fold: Fold
+    ) -> Tensor:
         made: list[np.ndarray] = []
         with _quiet(), kind(model, [layer], reshape_transform=fold, **options) as cam:
             original = cam.get_cam_image
@@ -72,7 +74,9 @@ def pytorch_grad_cam(kind: type, **options: Any) -> RawMaps:
 def torchcam(kind: type, **options: Any) -> RawMaps:
     """Of torchcam, which rectifies but need not normalise."""
 
-    def raw(model: nn.Module, layer: nn.Module, x: Tensor, classes: Sequence[int], fold: Fold):
+    def raw(
+        model: nn.Module, layer: nn.Module, x: Tensor, classes: Sequence[int], fold: Fold
+    ) -> Tensor:
         shape = tuple(x.shape[1:])
         with kind(model, layer, input_shape=shape, reshape_transform=fold, **options) as extractor:
             scores = model(x.clone().requires_grad_())

@@ -60,7 +60,7 @@ def _escaped(text: str) -> str:
 
 def _pictures() -> str:
     cells = [
-        f"![{method.title} of a cat](methods/{_file(method.name)})<br>`{method.name}`"
+        f"![{method.title} of a cat](methods/{picture_of(method.name)})<br>`{method.name}`"
         for method in METHODS.values()
     ]
     rows = [cells[i : i + COLUMNS] for i in range(0, len(cells), COLUMNS)]
@@ -69,7 +69,8 @@ def _pictures() -> str:
     return "\n".join([*head, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
 
 
-def _file(name: str) -> str:
+def picture_of(name: str) -> str:
+    """The file that shows the method of this name."""
     return f"{name.replace('+', 'p')}.jpg"
 
 
@@ -82,5 +83,5 @@ if __name__ == "__main__":
 
         PICTURES.mkdir(exist_ok=True)
         for method in METHODS.values():
-            draw(method).save(PICTURES / _file(method.name), quality=85)
+            draw(method).save(PICTURES / picture_of(method.name), quality=85)
     PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
