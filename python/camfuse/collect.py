@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -12,7 +13,7 @@ from camfuse.captured import Capture, Captured
 from camfuse.devices import to_host, upload
 from camfuse.methods import Method
 from camfuse.methods.base import LayerMaps, Pair, UndefinedError
-from camfuse.methods.groups import Found, Group, as_found, group_methods
+from camfuse.methods.groups import Found, as_found, group_methods
 from camfuse.stack import CamStack, LayerInfo, Skipped, pack
 from camfuse.targets import Each, Target
 
@@ -46,6 +47,13 @@ class MapCollector:
         self._variants = list(
             dict.fromkeys(group.methods[0].target for group in self._groups if group.make)
         ) or [None]
+        # The group of each method, and its position there.
+        self._places = [
+            (g, group.methods.index(one))
+            for one in methods
+            for g, group in enumerate(self._groups)
+            if one in group.methods
+        ]
         self._found: dict[Captured, dict[tuple[int, int], Found]] = {}  # by group and target
         self._undefined: dict[Captured, str] = {}
 
@@ -150,7 +158,7 @@ class MapCollector:
             reasons = "; ".join(f"{one.name}: {one.reason}" for one in skipped[:4])
             raise ValueError(f"layers: none of the selected layers can be shown ({reasons})")
         device = next(iter(self._found[originals[0]].values()))[0].device
-        on_device = torch.stack([self._joined(layer, device, part=1) for layer in originals])
+        on_device = self._extents(originals, device)
         # All that has to be known here. Nothing has waited for a GPU until now.
         extents, indices, probabilities = to_host(
             [on_device, found.scores.indices, found.scores.probabilities]
@@ -228,8 +236,7 @@ class MapCollector:
     def _global_ranges(self, ranges: Tensor, rows: dict[Captured, int]) -> Tensor:
         """``[R, T, B, 2]``: each method's over the layers that it has seen, all if it can be."""
         found = []
-        for method in range(len(self._methods)):
-            g, _ = self._place(method)
+        for method, (g, _) in enumerate(self._places):
             passes = self._groups[g].make is None
             own = [
                 row
@@ -240,46 +247,33 @@ class MapCollector:
             found.append(torch.stack([of_method[..., 0].amin(0), of_method[..., 1].amax(0)], -1))
         return torch.stack(found)
 
-    def _place(self, method: int) -> tuple[int, int]:
-        """The group of a method, and its position there."""
-        one = self._methods[method]
-        return next(
-            (g, group.methods.index(one))
-            for g, group in enumerate(self._groups)
-            if one in group.methods
-        )
-
     def _rows(self, kind: Literal["rows", "scale_rows"]) -> list[int]:
         """For each method, where its row lies among the extents of all groups."""
-        rows = []
-        for method in range(len(self._methods)):
-            g, i = self._place(method)
-            before = sum(group.extents for group in self._groups[:g])
-            rows.append(before + getattr(self._groups[g], kind)[i])
-        return rows
+        before = [0, *itertools.accumulate(group.extents for group in self._groups)]
+        return [before[g] + getattr(self._groups[g], kind)[i] for g, i in self._places]
 
-    def _joined(self, layer: Captured, device: torch.device, part: Literal[0, 1]) -> Tensor:
-        """Maps, or extents, of all groups and targets ``[rows, T, B, ...]``."""
-        per_group = [
-            torch.stack(self._per_target(layer, g, group, device, part), 1)
-            for g, group in enumerate(self._groups)
-        ]
-        return per_group[0] if len(per_group) == 1 else torch.cat(per_group)
+    def _extents(self, layers: Sequence[Captured], device: torch.device) -> Tensor:
+        """Extents of all groups ``[L, rows, T, B, 2]``."""
+        if len(self._groups) == self._targets == 1:  # as nearly always, and there may be many
+            return torch.stack([self._found[one][0, 0][1].to(device) for one in layers])[:, :, None]
+        groups = range(len(self._groups))
+        return torch.stack(
+            [
+                torch.cat([torch.stack(self._per_target(one, g, device, 1), 1) for g in groups])
+                for one in layers
+            ]
+        )
 
     def _maps(self, layer: Captured, device: torch.device) -> list[Tensor]:
         """Maps of one layer, R x T of ``[B, P]``."""
-        found = []
-        for method in range(len(self._methods)):
-            g, i = self._place(method)
-            group = self._groups[g]
-            found += [maps[group.rows[i]] for maps in self._per_target(layer, g, group, device, 0)]
-        return found
+        found = [self._per_target(layer, g, device, 0) for g in range(len(self._groups))]
+        return [maps[self._groups[g].rows[i]] for g, i in self._places for maps in found[g]]
 
     def _per_target(
-        self, layer: Captured, g: int, group: Group, device: torch.device, part: Literal[0, 1]
+        self, layer: Captured, g: int, device: torch.device, part: Literal[0, 1]
     ) -> list[Tensor]:
         """One of maps and extents for each target; of models on several devices, all on one."""
-        pairs = self._found[layer]
+        pairs, group = self._found[layer], self._groups[g]
         results = {t: pairs[g, t][part].to(device) for t in range(self._targets) if (g, t) in pairs}
         if len(results) == self._targets:
             return [results[t] for t in range(self._targets)]
