@@ -57,6 +57,14 @@ PYBIND11_MODULE(_C, m) {
       .value("HIRESCAM_MAGNITUDE", Rule::kHiResCamMagnitude)
       .value("WEIGHTED_MAGNITUDE", Rule::kWeightedMagnitude)
       .finalize();
+  py::native_enum<Terms>(m, "Terms", "enum.IntEnum")
+      .value("ACTIVATION", Terms::kActivation)
+      .value("PRODUCT", Terms::kProduct)
+      .value("POSITIVE_PRODUCT", Terms::kPositiveProduct)
+      .value("POSITIVE_GRADIENT", Terms::kPositiveGradient)
+      .value("GRADIENT_MAGNITUDE", Terms::kGradientMagnitude)
+      .value("WEIGHTED", Terms::kWeighted)
+      .finalize();
   py::native_enum<Panel>(m, "Panel", "enum.IntEnum")
       .value("SOURCE", Panel::kSource)
       .value("LAYER", Panel::kLayer)

@@ -10,6 +10,9 @@ STABLE_TORCH_LIBRARY(camfuse, m) {
       "fused_cam(Tensor activations, Tensor? gradients, int rule, int[] size,"
       " Tensor? weights=None, bool relu=True) -> Tensor");
   m.def(
+      "principal_map(Tensor activations, Tensor? gradients, int terms, Tensor? weights=None)"
+      " -> (Tensor maps, Tensor ranges, Tensor scales)");
+  m.def(
       "render_frames(Tensor maps, int[] offsets, int[] sizes, Tensor ranges, Tensor global_ranges,"
       " Tensor source, Tensor colours, int[] panels, int[] canvas, int background, float blend,"
       " bool relu, Tensor? overlay, int[] strips, int pixel_layout) -> Tensor");

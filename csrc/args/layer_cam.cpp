@@ -2,26 +2,13 @@
 
 #include <algorithm>
 
+#include "args/layer_view.h"
 #include "args/validate.h"
 
 namespace camfuse {
 namespace {
 
 constexpr int64_t kLongestPadded = 16;  // backends may pad planes to so many positions
-
-Dtype input_dtype(const Tensor& activations) {
-  switch (activations.scalar_type()) {
-    case ScalarType::Double: return Dtype::kF64;
-    case ScalarType::Float: return Dtype::kF32;
-    case ScalarType::BFloat16: return Dtype::kBF16;
-    default: return Dtype::kF16;
-  }
-}
-
-LayerView view_of(const Tensor& tensor) {
-  const auto strides = tensor.strides();
-  return {tensor.const_data_ptr(), strides[0], strides[1], strides[2], strides[3]};
-}
 
 bool is_weighted(Rule rule) { return base_of(rule) == Rule::kWeighted; }
 
@@ -41,14 +28,8 @@ std::vector<Rule> checked_rules(const std::vector<int64_t>& codes) {
 
 LayerCamArgs layer_cam_args(const Tensor& activations, const std::optional<Tensor>& gradients,
                             const std::vector<Rule>& rules, const std::optional<Tensor>& weights) {
+  check_activations(activations);
   const auto shape = activations.sizes();
-  check(shape.size() == 4, "activations must have 4 dimensions [B, C, h, w], got ",
-        shape_text(shape));
-  check(shape[1] > 0 && shape[2] > 0 && shape[3] > 0,
-        "activations must have channels and positions, got ", shape_text(shape));
-  check_dtype("activations", activations,
-              {ScalarType::Double, ScalarType::Float, ScalarType::BFloat16, ScalarType::Half});
-
   LayerCamArgs p{};
   p.dtype = input_dtype(activations);
   p.B = shape[0], p.C = shape[1], p.h = shape[2], p.w = shape[3];

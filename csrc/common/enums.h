@@ -34,6 +34,21 @@ constexpr Rule base_of(Rule rule) {
   }
 }
 
+// What the rows of principal_map are made of: activations A, gradients G, channel weights w.
+enum class Terms : int {
+  kActivation = 0,         // A
+  kProduct = 1,            // G * A
+  kPositiveProduct = 2,    // max(G * A, 0)
+  kPositiveGradient = 3,   // max(G, 0) * A
+  kGradientMagnitude = 4,  // |G| * A
+  kWeighted = 5,           // w * A
+};
+constexpr int kTermsCount = 6;
+
+constexpr bool reads_gradients(Terms terms) {
+  return terms != Terms::kActivation && terms != Terms::kWeighted;
+}
+
 // What a panel of a video frame shows.
 enum class Panel : int {
   kSource = 0,  // the photograph

@@ -29,6 +29,7 @@
 #include "common/divide.h"
 #include "cpu/isa.h"
 #include "cpu/layer_cam_params.h"
+#include "cpu/layouts.h"
 #include "cpu/memory.h"
 
 namespace camfuse {
@@ -49,17 +50,6 @@ constexpr int64_t kGrainBytes = 64 << 10;  // less than this is not worth a seco
 constexpr int64_t kTile = 4096;            // positions of a map that one task completes
 constexpr int64_t kMinSlabChannels = 8;    // keeps partial maps small against A and G
 constexpr int64_t kMinSlabPositions = 32;  // the same for partial plane sums
-
-// Whether each plane is contiguous and long enough for whole vectors.
-bool is_planar(const LayerCamParams& p, const LayerView& view) {
-  return p.h * p.w >= kMinPlane && (p.w == 1 || view.column == 1) && (p.h == 1 || view.row == p.w);
-}
-
-// Whether the channels of a position are contiguous, positions evenly apart, and long enough.
-bool is_rows(const LayerCamParams& p, const LayerView& view) {
-  return p.C >= kMinPlane && view.channel == 1 &&
-         (p.h == 1 || p.w == 1 || view.row == p.w * view.column);
-}
 
 // Cuts `length` into equal slabs of about kSlabBytes, each a multiple of kGroup but the last.
 void set_slabs(LayerCamParams& p, int64_t length, int64_t line, int64_t shortest) {

@@ -17,6 +17,7 @@ enum class Term {
   kProductMagnitude,  // |x * y|
   kPositiveProduct,   // max(x * y, 0)
   kPositiveGradient,  // x * max(y, 0)
+  kMagnitudeOfY,      // x * |y|
   kAlpha,             // gradcam++'s max(x, 0) * alpha(x); factor is the plane sum of A
   kAlphaInRange,      // the same with a quotient in f32, where alpha_fits_f32
 };
@@ -44,6 +45,7 @@ CAMFUSE_INLINE Vec<Acc> evaluate(Vec<Acc> x, Vec<Acc> y, Vec<Acc> factor) {
   if constexpr (term == Term::kProductMagnitude) return magnitude<Acc>(x * y);
   if constexpr (term == Term::kPositiveProduct) return relu<Acc>(x * y);
   if constexpr (term == Term::kPositiveGradient) return x * relu<Acc>(y);
+  if constexpr (term == Term::kMagnitudeOfY) return x * magnitude<Acc>(y);
   if constexpr (term == Term::kAlpha || term == Term::kAlphaInRange) {
     // The denominator's summands can cancel: always in Acc.
     const Vec<Acc> square = x * x;

@@ -57,7 +57,7 @@ class Workspace {
 #else
   static constexpr int64_t kGap = 0;
 #endif
-  static constexpr int kSlots = 8;
+  static constexpr int kSlots = 12;
   Slot slots_[kSlots];
   int count_ = 0;
   int64_t size_ = 0;

@@ -14,6 +14,14 @@ class Rule(enum.IntEnum):
     HIRESCAM_MAGNITUDE = 10
     WEIGHTED_MAGNITUDE = 11
 
+class Terms(enum.IntEnum):
+    ACTIVATION = 0
+    PRODUCT = 1
+    POSITIVE_PRODUCT = 2
+    POSITIVE_GRADIENT = 3
+    GRADIENT_MAGNITUDE = 4
+    WEIGHTED = 5
+
 class Panel(enum.IntEnum):
     SOURCE = 0
     LAYER = 1

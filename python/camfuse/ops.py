@@ -46,10 +46,21 @@ MAGNITUDE_OF: dict[Rule, Rule] = {
 }
 """The rule that adds up the magnitudes for each rule."""
 
+Terms = Literal[
+    "activation",
+    "product",
+    "positive_product",
+    "positive_gradient",
+    "gradient_magnitude",
+    "weighted",
+]
+"""What the rows of :func:`principal_map` are made of; formulas in :mod:`camfuse.reference`."""
+
 PanelKind = Literal["source", "layer", "global"]
 PixelFormat = Literal["rgb24", "i420", "nv12"]
 
 RULES: tuple[Rule, ...] = get_args(Rule)
+TERMS: tuple[Terms, ...] = get_args(Terms)
 _Result: TypeAlias = Any  # of an op: a tensor or a tuple of them
 _Context: TypeAlias = Any  # of autograd: holds whatever setup put there
 
@@ -66,6 +77,14 @@ _RULE_CODES: dict[str, int] = {
     "|xgradcam|": int(_C.Rule.XGRADCAM_MAGNITUDE),
     "|hirescam|": int(_C.Rule.HIRESCAM_MAGNITUDE),
     "|weighted|": int(_C.Rule.WEIGHTED_MAGNITUDE),
+}
+_TERMS_CODES: dict[str, int] = {
+    "activation": int(_C.Terms.ACTIVATION),
+    "product": int(_C.Terms.PRODUCT),
+    "positive_product": int(_C.Terms.POSITIVE_PRODUCT),
+    "positive_gradient": int(_C.Terms.POSITIVE_GRADIENT),
+    "gradient_magnitude": int(_C.Terms.GRADIENT_MAGNITUDE),
+    "weighted": int(_C.Terms.WEIGHTED),
 }
 _PANEL_CODES: dict[str, int] = {
     "source": int(_C.Panel.SOURCE),
@@ -149,6 +168,53 @@ def fused_cam(
         relu,
     )
     return result
+
+
+def principal_map(
+    activations: Tensor,
+    gradients: Tensor | None = None,
+    terms: Terms = "activation",
+    *,
+    weights: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Projection of a layer onto its first principal component, as of EigenCAM.
+
+    The positions of a sample are the rows of a matrix, its channels the columns, and ``terms`` says
+    what each element is. The map is that matrix, less the mean of each column, times its first
+    right singular vector. It has the sign that makes it agree with the rows' energy (squared norm):
+    their covariance is not negative. Where the largest singular values nearly coincide, the map is
+    some combination of their maps.
+
+    Not differentiable: raises if grad mode is on and an input requires grad.
+
+    Args:
+        activations: ``A`` ``[B, C, h, w]``, f64, f32, bf16 or f16, any strides (NCHW and
+            channels_last are read in place).
+        gradients: ``G``, of the target score with respect to ``A``, same shape, dtype and device.
+            Given if and only if ``terms`` have a gradient in them.
+        terms: ``"activation"`` (``A``), ``"product"`` (``G * A``), ``"positive_product"``
+            (``max(G * A, 0)``), ``"positive_gradient"`` (``max(G, 0) * A``),
+            ``"gradient_magnitude"`` (``|G| * A``) or ``"weighted"`` (``weights * A``).
+        weights: Of the channels, ``[B, C]``, same dtype as ``activations``; given if and only if
+            ``terms`` are ``"weighted"``.
+
+    Returns:
+        ``maps`` ``[B, h, w]``, ``ranges`` ``[B, 2]``, the minimum and maximum of each map, and
+        ``scales`` ``[B]``, the norm of the largest row before the means are taken off: a map far
+        below it holds rounding noise alone. f64 for f64 inputs, else f32. A sample with a term that
+        is not finite gives NaN, and no other does.
+
+    Raises:
+        ValueError: If an argument has the wrong shape, dtype, device or name.
+    """
+    maps, ranges, scales = _call(
+        torch.ops.camfuse.principal_map.default,
+        activations,
+        gradients,
+        _code("terms", terms, _TERMS_CODES),
+        weights,
+    )
+    return maps, ranges, scales
 
 
 def render_frames(
@@ -301,6 +367,22 @@ def _fused_cam_fake(
     return activations.new_empty((activations.shape[0], H, W), dtype=_map_dtype(activations))
 
 
+def _principal_map_fake(
+    activations: Tensor,
+    gradients: Tensor | None,
+    terms: int,
+    weights: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    _check_devices(activations=activations, gradients=gradients, weights=weights)
+    B, _, h, w = activations.shape
+    dtype = _map_dtype(activations)
+    return (
+        activations.new_empty((B, h, w), dtype=dtype),
+        activations.new_empty((B, 2), dtype=dtype),
+        activations.new_empty((B,), dtype=dtype),
+    )
+
+
 def _render_frames_fake(
     maps: Tensor,
     offsets: Sequence[int],
@@ -388,9 +470,11 @@ def _refuse_autograd(op: str, name: str) -> None:
 
 torch.library.register_fake("camfuse::layer_cam", _layer_cam_fake)
 torch.library.register_fake("camfuse::fused_cam", _fused_cam_fake)
+torch.library.register_fake("camfuse::principal_map", _principal_map_fake)
 torch.library.register_fake("camfuse::render_frames", _render_frames_fake)
 torch.library.register_autograd(
     "camfuse::layer_cam", _layer_cam_backward, setup_context=_layer_cam_setup
 )
 _refuse_autograd("camfuse::fused_cam", "fused_cam")
+_refuse_autograd("camfuse::principal_map", "principal_map")
 _refuse_autograd("camfuse::render_frames", "render_frames")

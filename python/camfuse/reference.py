@@ -65,6 +65,49 @@ def channel_weights(rule: str, A: Tensor, G: Tensor) -> Tensor:
     raise ValueError(f"rule {rule!r} has no channel weights")
 
 
+def principal_map(
+    activations: Tensor,
+    gradients: Tensor | None = None,
+    terms: str = "activation",
+    *,
+    weights: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Maps ``[B, h, w]``, ranges ``[B, 2]`` and scales ``[B]``; see
+    :func:`camfuse.ops.principal_map`."""
+    B, _, h, w = activations.shape
+    rows = principal_rows(terms, activations, gradients, weights)
+    energies = rows.square().sum(2)
+    finite = rows.isfinite().all(2).all(1)
+    centred = torch.where(finite[:, None, None], rows - rows.mean(1, keepdim=True), 0)
+    U, S, _ = torch.linalg.svd(centred, full_matrices=False)
+    planes = U[:, :, 0] * S[:, :1]
+    sign = torch.where((planes * energies).sum(1) < 0, -1, 1)
+    planes = torch.where(finite[:, None], planes * sign[:, None], math.nan)
+    ranges = torch.stack([planes.amin(1), planes.amax(1)], dim=-1)
+    scales = torch.where(finite, energies.amax(1).sqrt(), math.nan)
+    return planes.view(B, h, w), ranges, scales
+
+
+def principal_rows(terms: str, A: Tensor, G: Tensor | None, weights: Tensor | None) -> Tensor:
+    """The matrix ``[B, h * w, C]`` of terms whose first principal component is taken.
+
+    activation: Muhammad & Yeasin 2020 (EigenCAM). gradient_magnitude: SegEigenCAM.
+    """
+    if terms == "activation":
+        layer = A
+    elif terms == "product":
+        layer = _given(G) * A
+    elif terms == "positive_product":
+        layer = (_given(G) * A).clamp(min=0)
+    elif terms == "positive_gradient":
+        layer = _given(G).clamp(min=0) * A
+    elif terms == "gradient_magnitude":
+        layer = _given(G).abs() * A
+    else:
+        layer = _given(weights)[:, :, None, None] * A
+    return layer.flatten(2).mT
+
+
 def _rule_map(rule: str, A: Tensor, G: Tensor | None, weights: Tensor | None) -> Tensor:
     """One signed map ``[B, h, w]``: a weighted sum over channels, or of an element-wise product."""
     if rule == "elementwise":

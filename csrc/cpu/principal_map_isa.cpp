@@ -1,0 +1,1 @@
+#include "cpu/principal_map_kernel.h"
