@@ -18,7 +18,7 @@ LAYERS = (
     {"_C", "checks", "quiet", "amounts", "machine", "notebook", "images"},
     {"reference", "devices"},
     {"ops"},
-    {"layers", "layouts", "preserve", "inputs", "targets", "stack"},
+    {"layers", "layouts", "preserve", "inputs", "class_targets", "targets", "stack"},
     {"thinning", "class_names", "saved_layers"},
     {"model_checks"},
     {"captured", "storage", "capture"},

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from camfuse._C import build_info
     from camfuse.animate import animate
     from camfuse.animate_images import animate_images
+    from camfuse.class_targets import Contrast, ReST
     from camfuse.explain import cam, layer_cams
     from camfuse.images import Preprocessing, read_image
     from camfuse.memory import MemoryPrediction, predict_memory
@@ -35,6 +36,7 @@ __all__ = [
     "METHODS",
     "AnimationResult",
     "CamStack",
+    "Contrast",
     "Each",
     "Frames",
     "LayerInfo",
@@ -42,6 +44,7 @@ __all__ = [
     "MemoryPrediction",
     "Preprocessing",
     "Question",
+    "ReST",
     "Sheet",
     "Skipped",
     "Video",
@@ -72,6 +75,7 @@ _NAMES = {
     "_C": ["build_info"],
     "animate": ["animate"],
     "animate_images": ["animate_images"],
+    "class_targets": ["Contrast", "ReST"],
     "explain": ["cam", "layer_cams"],
     "images": ["Preprocessing", "read_image"],
     "memory": ["MemoryPrediction", "predict_memory"],

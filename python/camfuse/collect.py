@@ -42,10 +42,9 @@ class MapCollector:
         self._methods, self._seed, self._targets = methods, seed, targets
         self._keep_graph = keep_graph
         self._groups = group_methods(methods)
-        # What is explained: the targets, and what some methods explain in place of them.
-        self._variants = list(
-            dict.fromkeys(group.methods[0].target for group in self._groups if group.make)
-        ) or [None]
+        # What is explained: the targets first, and what some methods explain in place of them.
+        variants = dict.fromkeys(group.methods[0].target for group in self._groups)
+        self._variants = sorted(variants, key=lambda of: of is not None)
         self._found: dict[Captured, dict[tuple[int, int], Found]] = {}  # by group and target
         self._undefined: dict[Captured, str] = {}
 

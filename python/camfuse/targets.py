@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from camfuse.class_targets import ClassTarget
 from camfuse.devices import upload
 
 TargetFunction = Callable[[Any], Tensor]
@@ -21,13 +22,13 @@ class Each:
 
     Args:
         targets: Anything that is a target by itself: ``None``, a class index, one index per sample,
-            or a function of the output.
+            a function of the output, :class:`camfuse.Contrast` or :class:`camfuse.ReST`.
     """
 
     targets: Sequence[Target]
 
 
-Target = None | int | Sequence[int] | Tensor | TargetFunction | Each
+Target = None | int | Sequence[int] | Tensor | TargetFunction | ClassTarget | Each
 """``None`` explains each sample's arg-max class; a tensor may be ``[B]`` or ``[T, B]``."""
 
 
@@ -79,17 +80,22 @@ def count_targets(target: Any) -> int:
 def fixed(target: Target, indices: Tensor) -> Target:
     """``target`` with the classes ``[T, B]`` that it was found to be, in place of arg-max."""
     return Each(
-        [
-            one if callable(one) else classes
-            for one, classes in zip(_split(target), indices.cpu(), strict=True)
-        ]
+        [_of_classes(one, row) for one, row in zip(_split(target), indices.cpu(), strict=True)]
     )
+
+
+def _of_classes(target: Target, indices: Tensor) -> Target:
+    if isinstance(target, ClassTarget):
+        return target.of(indices)
+    return target if callable(target) else indices
 
 
 def on_host(target: Target) -> Target:
     """The same target with its classes on the CPU, where they can be checked without waiting."""
     if isinstance(target, Each):
         return Each([on_host(one) for one in target.targets])
+    if isinstance(target, ClassTarget):
+        return target.of(on_host(target.target))
     return target.cpu() if isinstance(target, Tensor) else target
 
 
@@ -101,6 +107,8 @@ def part_of_target(target: Target, batch: int, part: slice) -> Target:
     """
     if isinstance(target, Each):
         return Each([part_of_target(one, batch, part) for one in target.targets])
+    if isinstance(target, ClassTarget):
+        return target.of(part_of_target(target.target, batch, part))
     if isinstance(target, _SegmentationMean):
         return target.part(batch, part)
     if target is None or callable(target) or isinstance(target, int):
@@ -182,6 +190,8 @@ def _overlapping(detections: dict[str, Tensor], label: int, box: Tensor, min_iou
 def _split(target: Target) -> list[Target]:
     if isinstance(target, Each):
         return [one for inner in target.targets for one in _split(inner)]
+    if isinstance(target, ClassTarget):
+        return [target.of(one) for one in _split(target.target)]
     if isinstance(target, Tensor) and target.ndim == 2:
         return list(target)
     return [target]
@@ -189,6 +199,9 @@ def _split(target: Target) -> list[Target]:
 
 def _resolve_one(target: Target, output: Any, batch: int) -> tuple[Tensor, Tensor, Tensor]:
     """Scores, indices and probabilities, each ``[B]``."""
+    if isinstance(target, ClassTarget):
+        _, indices, probabilities = _resolve_one(target.target, output, batch)
+        return target.score(output, indices), indices, probabilities
     if callable(target):
         scores = _function_scores(target, output, batch)
         return (
