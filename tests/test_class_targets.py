@@ -140,6 +140,7 @@ def test_names_of_classes_stand_for_their_indices() -> None:
         (lambda: Contrast(alpha="1"), TypeError, "alpha: expected a number, got '1'"),
         (lambda: scores_of(Contrast(others=[5])), ValueError, r"others: .* 0\.\.4, got 5"),
         (lambda: scores_of(Contrast(others=[-1])), ValueError, r"others: .* 0\.\.4, got -1"),
+        (lambda: scores_of(Contrast(others=["cat"])), ValueError, r"others: .* got 'cat'"),
         (lambda: scores_of(Contrast(7)), ValueError, r"target: expected a class in 0\.\.4, got 7"),
         (lambda: scores_of(Contrast(), torch.ones(2, 1)), ValueError, "model has only one"),
     ],

@@ -19,7 +19,7 @@ LAYERS = (
     {"reference", "devices"},
     {"ops"},
     {"layers", "layouts", "preserve", "inputs", "class_targets", "targets", "stack"},
-    {"thinning", "class_names", "saved_layers"},
+    {"thinning", "class_names", "saved_layers", "refine"},
     {"model_checks"},
     {"captured", "storage", "capture"},
     {"methods"},

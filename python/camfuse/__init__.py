@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from camfuse.methods import METHODS
     from camfuse.models import LoadedModel, load_model
     from camfuse.question import Question
+    from camfuse.refine import refine_cam
     from camfuse.render import Frames, render
     from camfuse.render_video import Video, render_video
     from camfuse.result import AnimationResult
@@ -62,6 +63,7 @@ __all__ = [
     "load_stack",
     "predict_memory",
     "read_image",
+    "refine_cam",
     "render",
     "render_video",
     "save_stack",
@@ -82,6 +84,7 @@ _NAMES = {
     "methods": ["METHODS"],
     "models": ["LoadedModel", "load_model"],
     "question": ["Question"],
+    "refine": ["refine_cam"],
     "render": ["Frames", "render"],
     "render_video": ["Video", "render_video"],
     "result": ["AnimationResult"],

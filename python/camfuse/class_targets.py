@@ -57,7 +57,8 @@ class Contrast(ClassTarget):
     Args:
         target: The class, as for any method; several in :class:`camfuse.Each`.
         others: How many of the classes nearest in logit to compare with (all, if there are fewer),
-            or which classes; where the target is among them, it is left out.
+            or which classes; where the target is among them, it is left out. Where a target may
+            be a name, they may be, too.
         alpha: How much of the others is taken off, 0 or more: 0 explains the class alone. The
             paper calls it gamma, and uses 0.6 by default.
 
@@ -66,7 +67,7 @@ class Contrast(ClassTarget):
         ValueError: If it does not fit: the target is a function, or there is nothing to compare.
     """
 
-    others: int | Sequence[int] = 3
+    others: int | Sequence[int | str] = 3
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
@@ -114,11 +115,10 @@ class Contrast(ClassTarget):
         if classes < 2:
             raise ValueError("target: Contrast needs another class, but the model has only one")
         if isinstance(self.others, Sequence):
-            chosen = torch.tensor(self.others)
-            if not (int(chosen.min()) >= 0 and int(chosen.max()) < classes):
-                bad = next(one for one in self.others if not 0 <= one < classes)
-                raise ValueError(f"others: expected classes in 0..{classes - 1}, got {bad}")
-            return upload(chosen, output.device).expand(batch, -1)
+            for one in self.others:
+                if isinstance(one, str) or not 0 <= one < classes:
+                    raise ValueError(f"others: expected classes in 0..{classes - 1}, got {one!r}")
+            return upload(torch.tensor(self.others), output.device).expand(batch, -1)
         distances = (output - output.gather(1, target)).abs()
         # Also of classes that tie with it, the target is the nearest to itself.
         nearest = distances.scatter(1, target, -1).sort(dim=1, stable=True).indices
