@@ -27,6 +27,7 @@ LAYERS = (
     {"memory", "split"},
     {"augmentation"},
     {"explain"},
+    {"sess"},
     {"encoder", "chapters"},
     {"ffmpeg_probe"},
     {"formats"},

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from camfuse.render import Frames, render
     from camfuse.render_video import Video, render_video
     from camfuse.result import AnimationResult
+    from camfuse.sess import sess
     from camfuse.stack import CamStack, LayerInfo, Skipped
     from camfuse.stills import Sheet, sheet, still
     from camfuse.storage import load_stack, save_stack
@@ -68,6 +69,7 @@ __all__ = [
     "render_video",
     "save_stack",
     "segmentation_mean",
+    "sess",
     "sheet",
     "still",
 ]
@@ -88,6 +90,7 @@ _NAMES = {
     "render": ["Frames", "render"],
     "render_video": ["Video", "render_video"],
     "result": ["AnimationResult"],
+    "sess": ["sess"],
     "stack": ["CamStack", "LayerInfo", "Skipped"],
     "stills": ["Sheet", "sheet", "still"],
     "storage": ["load_stack", "save_stack"],

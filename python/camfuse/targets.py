@@ -124,6 +124,25 @@ def part_of_target(target: Target, batch: int, part: slice) -> Target:
     return indices[..., part]
 
 
+def mirrored(target: Target, width: int) -> Target:
+    """``target`` for images of this width that are mirrored left to right.
+
+    That is another one where it names places of the image: those of camfuse know how, and a
+    function that has a method ``mirrored(width)`` does.
+    """
+    return Each([_mirrored(one, width) for one in _split(target)])
+
+
+def names_places(target: Target) -> bool:
+    """Whether a target names places of the image, as far as is known."""
+    return any(_mirrored(one, 1) is not one for one in _split(target))
+
+
+def _mirrored(target: Target, width: int) -> Target:
+    mirror: Callable[[int], Target] | None = getattr(target, "mirrored", None)
+    return mirror(width) if mirror else target
+
+
 def segmentation_mean(category: int, mask: Tensor | None = None) -> TargetFunction:
     """Mean logit of one class of a segmentation output ``[B, classes, H, W]``.
 
@@ -147,6 +166,10 @@ class _SegmentationMean:
         weight = (self.mask != 0).to(plane, non_blocking=True).expand_as(plane)
         return (plane * weight).sum((-2, -1)) / weight.sum((-2, -1)).clamp(min=1)
 
+    def mirrored(self, width: int) -> _SegmentationMean:
+        """The same for a mirrored image."""
+        return self if self.mask is None else replace(self, mask=self.mask.flip(-1))
+
     def part(self, batch: int, part: slice) -> _SegmentationMean:
         """The same for some samples of a batch."""
         if self.mask is None or self.mask.ndim < 3 or len(self.mask) == 1:
@@ -169,12 +192,23 @@ def box_score(label: int, box: Sequence[float], min_iou: float = 0.5) -> TargetF
         box: ``(x1, y1, x2, y2)`` in pixels.
         min_iou: Least intersection over union, in [0, 1].
     """
-    wanted = torch.tensor(box, dtype=torch.float32)
+    return _BoxScore(label, tuple(box), min_iou)
 
-    def score(output: Any) -> Tensor:
-        return torch.stack([_overlapping(one, label, wanted, min_iou) for one in output])
 
-    return score
+@dataclass(frozen=True)
+class _BoxScore:
+    label: int
+    box: tuple[float, ...]
+    min_iou: float
+
+    def __call__(self, output: Any) -> Tensor:
+        wanted = torch.tensor(self.box, dtype=torch.float32)
+        return torch.stack([_overlapping(one, self.label, wanted, self.min_iou) for one in output])
+
+    def mirrored(self, width: int) -> _BoxScore:
+        """The same for a mirrored image."""
+        left, top, right, bottom = self.box
+        return replace(self, box=(width - right, top, width - left, bottom))
 
 
 def _overlapping(detections: dict[str, Tensor], label: int, box: Tensor, min_iou: float) -> Tensor:
