@@ -12,15 +12,18 @@ if TYPE_CHECKING:
     from camfuse._C import build_info
     from camfuse.animate import animate
     from camfuse.animate_images import animate_images
+    from camfuse.class_targets import Contrast, ReST
     from camfuse.explain import cam, layer_cams
     from camfuse.images import Preprocessing, read_image
     from camfuse.memory import MemoryPrediction, predict_memory
     from camfuse.methods import METHODS
     from camfuse.models import LoadedModel, load_model
     from camfuse.question import Question
+    from camfuse.refine import refine_cam
     from camfuse.render import Frames, render
     from camfuse.render_video import Video, render_video
     from camfuse.result import AnimationResult
+    from camfuse.sess import sess
     from camfuse.stack import CamStack, LayerInfo, Skipped
     from camfuse.stills import Sheet, sheet, still
     from camfuse.storage import load_stack, save_stack
@@ -35,6 +38,7 @@ __all__ = [
     "METHODS",
     "AnimationResult",
     "CamStack",
+    "Contrast",
     "Each",
     "Frames",
     "LayerInfo",
@@ -42,6 +46,7 @@ __all__ = [
     "MemoryPrediction",
     "Preprocessing",
     "Question",
+    "ReST",
     "Sheet",
     "Skipped",
     "Video",
@@ -59,10 +64,12 @@ __all__ = [
     "load_stack",
     "predict_memory",
     "read_image",
+    "refine_cam",
     "render",
     "render_video",
     "save_stack",
     "segmentation_mean",
+    "sess",
     "sheet",
     "still",
 ]
@@ -72,15 +79,18 @@ _NAMES = {
     "_C": ["build_info"],
     "animate": ["animate"],
     "animate_images": ["animate_images"],
+    "class_targets": ["Contrast", "ReST"],
     "explain": ["cam", "layer_cams"],
     "images": ["Preprocessing", "read_image"],
     "memory": ["MemoryPrediction", "predict_memory"],
     "methods": ["METHODS"],
     "models": ["LoadedModel", "load_model"],
     "question": ["Question"],
+    "refine": ["refine_cam"],
     "render": ["Frames", "render"],
     "render_video": ["Video", "render_video"],
     "result": ["AnimationResult"],
+    "sess": ["sess"],
     "stack": ["CamStack", "LayerInfo", "Skipped"],
     "stills": ["Sheet", "sheet", "still"],
     "storage": ["load_stack", "save_stack"],

@@ -9,10 +9,12 @@ from numbers import Integral
 import numpy as np
 from torch import Tensor
 
+from camfuse.class_targets import ClassTarget
 from camfuse.targets import Each, Target
 
 NamedTarget = Target | str
-"""A target, or the name of a class, upper and lower case alike; within :class:`Each`, too."""
+"""A target, or the name of a class, upper and lower case alike; within :class:`Each` and
+:class:`camfuse.Contrast`, too."""
 
 
 def check_target(target: object, *, per_sample: bool = True) -> None:
@@ -31,6 +33,8 @@ def check_target(target: object, *, per_sample: bool = True) -> None:
             raise ValueError(f"target: Each needs a sequence of targets, got {target.targets!r}")
         for one in target.targets:
             check_target(one, per_sample=per_sample)
+    elif isinstance(target, ClassTarget):
+        check_target(target.target, per_sample=per_sample)
     elif isinstance(target, Tensor | np.ndarray) or (
         isinstance(target, Sequence) and not isinstance(target, str)
     ):
@@ -52,6 +56,9 @@ def resolve_names(target: NamedTarget, classes: Sequence[str] | None) -> Target:
         return _class_index(target, classes)
     if isinstance(target, Each):
         return Each([resolve_names(one, classes) for one in target.targets])
+    if isinstance(target, ClassTarget):
+        named = target.with_indices(lambda name: _class_index(name, classes))
+        return named.of(resolve_names(target.target, classes))
     return target
 
 

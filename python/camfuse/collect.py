@@ -43,10 +43,9 @@ class MapCollector:
         self._methods, self._seed, self._targets = methods, seed, targets
         self._keep_graph = keep_graph
         self._groups = group_methods(methods)
-        # What is explained: the targets, and what some methods explain in place of them.
-        self._variants = list(
-            dict.fromkeys(group.methods[0].target for group in self._groups if group.make)
-        ) or [None]
+        # What is explained: the targets first, and what some methods explain in place of them.
+        variants = dict.fromkeys(group.methods[0].target for group in self._groups)
+        self._variants = sorted(variants, key=lambda of: of is not None)
         # The group of each method, and its position there.
         self._places = [
             (g, group.methods.index(one))

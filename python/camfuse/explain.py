@@ -184,7 +184,7 @@ def cam(
             batch_size=batch_size,
             seed=seed,
         )
-        _check_one(len(stack), stack.axes[1], stack.skipped)
+        check_one_map(len(stack), stack.axes[1], stack.skipped)
         return stack.normalized(0, relu=relu, size=finished)[0, 0]
     rule = how.rule
     maps: dict[tuple[Captured, int], Tensor] = {}
@@ -202,14 +202,19 @@ def cam(
             reshape=reshape,
             allow_training=allow_training,
         )
-    _check_one(len(found.layers), len(found.scores.values), found.skipped)
+    check_one_map(len(found.layers), len(found.scores.values), found.skipped)
     heat = maps[found.layers[0], 0]
     if not bool(heat.isfinite().all()):
         raise FloatingPointError(f"{found.layers[0].name}: its map is not finite")
     return heat
 
 
-def _check_one(layers: int, targets: int, skipped: Sequence[Skipped]) -> None:
+def check_one_map(layers: int, targets: int, skipped: Sequence[Skipped]) -> None:
+    """Checks that so many layers and targets are one map.
+
+    Raises:
+        ValueError: If they are not; the message says what was skipped and why.
+    """
     if layers * targets != 1:
         reasons = "; ".join(f"{one.name}: {one.reason}" for one in skipped)
         several = f"{layers * targets} maps from several calls or targets, use layer_cams()"

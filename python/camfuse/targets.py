@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from camfuse.class_targets import ClassTarget
 from camfuse.devices import upload
 
 TargetFunction = Callable[[Any], Tensor]
@@ -21,13 +22,13 @@ class Each:
 
     Args:
         targets: Anything that is a target by itself: ``None``, a class index, one index per sample,
-            or a function of the output.
+            a function of the output, :class:`camfuse.Contrast` or :class:`camfuse.ReST`.
     """
 
     targets: Sequence[Target]
 
 
-Target = None | int | Sequence[int] | Tensor | TargetFunction | Each
+Target = None | int | Sequence[int] | Tensor | TargetFunction | ClassTarget | Each
 """``None`` explains each sample's arg-max class; a tensor may be ``[B]`` or ``[T, B]``."""
 
 
@@ -79,17 +80,22 @@ def count_targets(target: Any) -> int:
 def fixed(target: Target, indices: Tensor) -> Target:
     """``target`` with the classes ``[T, B]`` that it was found to be, in place of arg-max."""
     return Each(
-        [
-            one if callable(one) else classes
-            for one, classes in zip(_split(target), indices.cpu(), strict=True)
-        ]
+        [_of_classes(one, row) for one, row in zip(_split(target), indices.cpu(), strict=True)]
     )
+
+
+def _of_classes(target: Target, indices: Tensor) -> Target:
+    if isinstance(target, ClassTarget):
+        return target.of(indices)
+    return target if callable(target) else indices
 
 
 def on_host(target: Target) -> Target:
     """The same target with its classes on the CPU, where they can be checked without waiting."""
     if isinstance(target, Each):
         return Each([on_host(one) for one in target.targets])
+    if isinstance(target, ClassTarget):
+        return target.of(on_host(target.target))
     return target.cpu() if isinstance(target, Tensor) else target
 
 
@@ -101,6 +107,8 @@ def part_of_target(target: Target, batch: int, part: slice) -> Target:
     """
     if isinstance(target, Each):
         return Each([part_of_target(one, batch, part) for one in target.targets])
+    if isinstance(target, ClassTarget):
+        return target.of(part_of_target(target.target, batch, part))
     if isinstance(target, _SegmentationMean):
         return target.part(batch, part)
     if target is None or callable(target) or isinstance(target, int):
@@ -114,6 +122,25 @@ def part_of_target(target: Target, batch: int, part: slice) -> Target:
     if indices.ndim > 2 or indices.shape[-1] != batch:
         raise _not_per_sample(indices, batch)
     return indices[..., part]
+
+
+def mirrored(target: Target, width: int) -> Target:
+    """``target`` for images of this width that are mirrored left to right.
+
+    That is another one where it names places of the image: those of camfuse know how, and a
+    function that has a method ``mirrored(width)`` does.
+    """
+    return Each([_mirrored(one, width) for one in _split(target)])
+
+
+def names_places(target: Target) -> bool:
+    """Whether a target names places of the image, as far as is known."""
+    return any(_mirrored(one, 1) is not one for one in _split(target))
+
+
+def _mirrored(target: Target, width: int) -> Target:
+    mirror: Callable[[int], Target] | None = getattr(target, "mirrored", None)
+    return mirror(width) if mirror else target
 
 
 def segmentation_mean(category: int, mask: Tensor | None = None) -> TargetFunction:
@@ -139,6 +166,10 @@ class _SegmentationMean:
         weight = (self.mask != 0).to(plane, non_blocking=True).expand_as(plane)
         return (plane * weight).sum((-2, -1)) / weight.sum((-2, -1)).clamp(min=1)
 
+    def mirrored(self, width: int) -> _SegmentationMean:
+        """The same for a mirrored image."""
+        return self if self.mask is None else replace(self, mask=self.mask.flip(-1))
+
     def part(self, batch: int, part: slice) -> _SegmentationMean:
         """The same for some samples of a batch."""
         if self.mask is None or self.mask.ndim < 3 or len(self.mask) == 1:
@@ -161,12 +192,23 @@ def box_score(label: int, box: Sequence[float], min_iou: float = 0.5) -> TargetF
         box: ``(x1, y1, x2, y2)`` in pixels.
         min_iou: Least intersection over union, in [0, 1].
     """
-    wanted = torch.tensor(box, dtype=torch.float32)
+    return _BoxScore(label, tuple(box), min_iou)
 
-    def score(output: Any) -> Tensor:
-        return torch.stack([_overlapping(one, label, wanted, min_iou) for one in output])
 
-    return score
+@dataclass(frozen=True)
+class _BoxScore:
+    label: int
+    box: tuple[float, ...]
+    min_iou: float
+
+    def __call__(self, output: Any) -> Tensor:
+        wanted = torch.tensor(self.box, dtype=torch.float32)
+        return torch.stack([_overlapping(one, self.label, wanted, self.min_iou) for one in output])
+
+    def mirrored(self, width: int) -> _BoxScore:
+        """The same for a mirrored image."""
+        left, top, right, bottom = self.box
+        return replace(self, box=(width - right, top, width - left, bottom))
 
 
 def _overlapping(detections: dict[str, Tensor], label: int, box: Tensor, min_iou: float) -> Tensor:
@@ -182,6 +224,8 @@ def _overlapping(detections: dict[str, Tensor], label: int, box: Tensor, min_iou
 def _split(target: Target) -> list[Target]:
     if isinstance(target, Each):
         return [one for inner in target.targets for one in _split(inner)]
+    if isinstance(target, ClassTarget):
+        return [target.of(one) for one in _split(target.target)]
     if isinstance(target, Tensor) and target.ndim == 2:
         return list(target)
     return [target]
@@ -189,6 +233,9 @@ def _split(target: Target) -> list[Target]:
 
 def _resolve_one(target: Target, output: Any, batch: int) -> tuple[Tensor, Tensor, Tensor]:
     """Scores, indices and probabilities, each ``[B]``."""
+    if isinstance(target, ClassTarget):
+        _, indices, probabilities = _resolve_one(target.target, output, batch)
+        return target.score(output, indices), indices, probabilities
     if callable(target):
         scores = _function_scores(target, output, batch)
         return (

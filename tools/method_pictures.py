@@ -1,0 +1,69 @@
+"""One picture of every method, for docs/methods.md: EfficientNet-Lite0 looks at a cat."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import torch
+from PIL import Image
+from skimage import data
+from torch import Tensor
+
+import camfuse
+from camfuse.methods.base import Method
+
+SIZE = 224
+LAYER = "_blocks.10._bn2"  # 14 x 14 positions, 112 channels
+LAST = "_relu"  # what global average pooling and one linear layer follow
+STAGES = ["_blocks.4._bn2", "_blocks.10._bn2", "_blocks.15._bn2"]
+
+
+@functools.cache
+def cat() -> tuple[Image.Image, torch.nn.Module, Tensor]:
+    """The photograph, the model, and what the model gets to see."""
+    photograph = Image.fromarray(data.cat())
+    loaded = camfuse.load_model("efficientnet-lite:0")
+    return photograph, loaded.module, loaded.preprocessing(photograph)
+
+
+def draw(method: Method) -> Image.Image:
+    """What the method shows, over the photograph."""
+    photograph, model, x = cat()
+    if method.whole:
+        heat = WHOLE[method.name](model, x)
+        return camfuse.still(_as_stack(heat), photograph, 0, size=SIZE)
+    layer = LAST if method.only else LAYER
+    stack = camfuse.layer_cams(model, x, method=method.name, layers=layer)
+    return camfuse.still(stack, photograph, layer, size=SIZE)
+
+
+def _as_stack(heat: Tensor) -> camfuse.CamStack:
+    """Finished maps ``[1, H, W]`` in the place of a layer's."""
+    _, model, x = cat()
+    stack = camfuse.layer_cams(model, x, layers=LAYER)
+    ends = torch.stack([heat.min(), heat.max()]).expand(1, 1, 1, 2)
+    return dataclasses.replace(
+        stack,
+        layers=(dataclasses.replace(stack.layers[0], shape=(1, *heat.shape[1:])),),
+        flat=heat.flatten(),
+        ranges=ends[None],
+        global_ranges=ends,
+    )
+
+
+def _refined(model: torch.nn.Module, x: Tensor) -> Tensor:
+    stack = camfuse.layer_cams(model, x, method="gradcam++", layers=STAGES)
+    return camfuse.refine_cam(stack)[0, 0]
+
+
+def _first_concept(model: torch.nn.Module, x: Tensor) -> Tensor:
+    return camfuse.factorize(model, x, LAYER, concepts=3).maps[:, 0]
+
+
+WHOLE: dict[str, Callable[[torch.nn.Module, Tensor], Tensor]] = {
+    "refinecam": _refined,
+    "sess": lambda model, x: camfuse.sess(model, x, LAYER),
+    "dff": _first_concept,
+}
