@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Sequence
 
 from camfuse.methods.base import Method
+from camfuse.methods.features import FEATURE_METHODS
 from camfuse.methods.gradient import GRADIENT_METHODS
 from camfuse.methods.principal import PRINCIPAL_METHODS
 from camfuse.methods.random import RANDOM_METHODS
@@ -13,7 +14,13 @@ from camfuse.methods.random import RANDOM_METHODS
 __all__ = ["METHODS", "Method", "check_differentiable", "find_method", "find_methods"]
 
 METHODS: dict[str, Method] = {
-    method.name: method for method in (*GRADIENT_METHODS, *PRINCIPAL_METHODS, *RANDOM_METHODS)
+    method.name: method
+    for method in (
+        *GRADIENT_METHODS,
+        *PRINCIPAL_METHODS,
+        *FEATURE_METHODS,
+        *RANDOM_METHODS,
+    )
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from camfuse.captured import Captured, Reshape
@@ -44,6 +45,11 @@ class Pair:
         return self.gradients
 
 
+def wide(tensor: Tensor) -> Tensor:
+    """The tensor in the dtype of maps, which sums are taken in: f64 as it is, all others f32."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Method:
     """One CAM method.
@@ -59,6 +65,7 @@ class Method:
         native: The native op that does the work, or ``""``.
         differentiable: Whether its maps can stand in a loss (``create_graph=True``).
         whole: Why it has no map per layer, and what to call instead; ``""`` if it has.
+        only: Which layers it is defined for; ``""`` for all.
         target: What it explains instead of a target, if anything.
         second_order: Whether it differentiates the gradients.
     """
@@ -72,6 +79,7 @@ class Method:
     native: str = "layer_cam"
     differentiable: bool = True
     whole: str = ""
+    only: str = ""
     target: Callable[[Target], Target] | None = None
     second_order: bool = False
 
