@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from camfuse.methods.base import Method
 from camfuse.methods.features import FEATURE_METHODS
 from camfuse.methods.gradient import GRADIENT_METHODS
+from camfuse.methods.kernel import KERNEL_METHODS
 from camfuse.methods.principal import PRINCIPAL_METHODS
 from camfuse.methods.random import RANDOM_METHODS
 
@@ -18,6 +19,7 @@ METHODS: dict[str, Method] = {
     for method in (
         *GRADIENT_METHODS,
         *PRINCIPAL_METHODS,
+        *KERNEL_METHODS,
         *FEATURE_METHODS,
         *RANDOM_METHODS,
     )
