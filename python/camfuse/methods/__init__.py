@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from camfuse.methods.base import Method
 from camfuse.methods.contrast import CONTRAST_METHODS
+from camfuse.methods.features import FEATURE_METHODS
 from camfuse.methods.gradient import GRADIENT_METHODS
+from camfuse.methods.kernel import KERNEL_METHODS
 from camfuse.methods.principal import PRINCIPAL_METHODS
 from camfuse.methods.random import RANDOM_METHODS
 from camfuse.methods.whole import WHOLE_METHODS
@@ -19,8 +21,10 @@ METHODS: dict[str, Method] = {
     for method in (
         *GRADIENT_METHODS,
         *PRINCIPAL_METHODS,
-        *RANDOM_METHODS,
         *CONTRAST_METHODS,
+        *KERNEL_METHODS,
+        *FEATURE_METHODS,
+        *RANDOM_METHODS,
         *WHOLE_METHODS,
     )
 }

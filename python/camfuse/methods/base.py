@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from camfuse.captured import Captured, Reshape
@@ -42,6 +43,11 @@ class Pair:
         """The gradients, of a method that asked for them."""
         assert self.gradients is not None
         return self.gradients
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """The tensor in the dtype of maps, which sums are taken in: f64 as it is, all others f32."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 @dataclass(frozen=True, kw_only=True)
