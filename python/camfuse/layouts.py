@@ -1,179 +1,162 @@
-"""How a module's output is laid out: where its channels, its height and its width are.
+"""How a module's output becomes ``[B, C, *grid]``, from what its axes stand for.
 
 Outputs are not always ``[B, C, h, w]``: ConvNeXt and Swin carry channels last inside their blocks,
-vision transformers carry tokens, attention has shapes that only look like images. The tracker
-watches every module of one forward pass and answers with axes that are certain or well supported;
-in doubt it answers with nothing, and the layer is skipped.
+vision transformers tokens, windowed attention windows. An output is folded only if every sample,
+row and column of it is there exactly once; otherwise the layer is skipped with the reason.
 """
 
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
-Axes = Literal["BCHW", "BHWC", "BNC"]
+from camfuse.axes import BATCH, CHANNEL, UNKNOWN, Axes, Factor, Tokens, frame_of
 
-# Modules that by definition take and return [B, C, h, w].
-_CHANNELS_FIRST = (
-    nn.Conv2d,
-    nn.ConvTranspose2d,
-    nn.BatchNorm2d,
-    nn.SyncBatchNorm,
-    nn.InstanceNorm2d,
-    nn.GroupNorm,
-    nn.LocalResponseNorm,
-    nn.MaxPool2d,
-    nn.AvgPool2d,
-    nn.LPPool2d,
-    nn.FractionalMaxPool2d,
-    nn.AdaptiveAvgPool2d,
-    nn.AdaptiveMaxPool2d,
-    nn.Upsample,
-    nn.PixelShuffle,
-    nn.PixelUnshuffle,
-    nn.ReflectionPad2d,
-    nn.ReplicationPad2d,
-    nn.ConstantPad2d,
-    nn.CircularPad2d,
-)
-_MAX_PREFIX_TOKENS = 8  # a class token, a distillation token, register tokens
+UNDECIDED = "layout unknown, pass reshape="
+MIXED = "no spatial extent: it has no axis of positions"
+RELATED = "relates positions to positions, as attention weights do; pass reshape="
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Axes of one output, and for tokens the grid they fold to.
+    """The way from one output to ``[B, C, *grid]``.
 
     Attributes:
-        axes: One letter per axis: batch, channel, height, width, or N for tokens.
-        grid: ``(h, w)``.
-        prefix: Class and register tokens before the grid.
+        batch: B.
+        channels: C.
+        grid: Rows and columns; one number, or three, where the model's input is no image.
+        split: The output's shape with an axis per factor.
+        tokens: Which axis then holds other tokens too, where positions begin and how many they are.
+        inner: The shape after that, again with an axis per factor.
+        order: How the factors go to batch, channels and grid; None if they are there.
+        frame: The grid with its padding.
+        shifts: How far each axis of the grid was rolled on.
+        crops: What part of each axis of the grid belongs to the image.
     """
 
-    axes: Axes
-    grid: tuple[int, int]
-    prefix: int = 0
+    batch: int
+    channels: int
+    grid: tuple[int, ...]
+    split: tuple[int, ...]
+    tokens: tuple[int, int, int] | None
+    inner: tuple[int, ...]
+    order: tuple[int, ...] | None
+    frame: tuple[int, ...]
+    shifts: tuple[int, ...]
+    crops: tuple[tuple[int, int], ...]
 
     def spatial(self, tensor: Tensor) -> Tensor:
-        """A view ``[B, C, h, w]`` of an output (or of its gradient) with this layout."""
-        if self.axes == "BNC":
-            batch, _, channels = tensor.shape
-            tensor = tensor[:, self.prefix :].reshape(batch, *self.grid, channels)
-        return tensor if self.axes == "BCHW" else tensor.permute(0, 3, 1, 2)
+        """``[B, C, rows, columns]`` of an output or its gradient, a view where one is possible."""
+        if self.order is not None:
+            tensor = tensor.reshape(self.split)
+            if self.tokens is not None:
+                tensor = tensor.narrow(*self.tokens).reshape(self.inner)
+            tensor = tensor.permute(self.order)
+            tensor = tensor.reshape(self.batch, self.channels, *self.frame)
+            if any(self.shifts):
+                places = tuple(range(2, tensor.ndim))
+                tensor = torch.roll(tensor, [-shift for shift in self.shifts], places)
+            for place, (first, length) in enumerate(self.crops, 2):
+                tensor = tensor.narrow(place, first, length)
+        return plane(tensor)
 
-    def shape(self, tensor: Tensor) -> tuple[int, ...]:
-        """The shape ``(B, C, h, w)`` of :meth:`spatial`."""
-        batch, *rest = tensor.shape
-        return (batch, rest[0] if self.axes == "BCHW" else rest[-1], *self.grid)
+
+def plane(tensor: Tensor) -> Tensor:
+    """``[B, C, rows, columns]`` of ``[B, C, *grid]``, which is what native code reads.
+
+    One axis becomes the columns of one row, of three the first two become the rows.
+    """
+    if tensor.ndim == 3:
+        return tensor.unsqueeze(2)
+    return tensor.flatten(2, 3) if tensor.ndim == 5 else tensor
 
 
-class LayoutTracker:
-    """Follows the layout of tensors through one forward pass.
+def layout_of(
+    axes: Axes | None, shape: Sequence[int], batch: int, letters: str = "HW"
+) -> Layout | str:
+    """How an output of ``shape`` is folded, or why it cannot be.
 
     Args:
-        image: The model's input ``[B, C, H, W]``; other inputs leave everything undecided but what
-            modules define by themselves.
+        axes: What its axes stand for; None if it was made of parameters alone.
+        shape: Its shape.
+        batch: Number of samples.
+        letters: The spatial axes of the model's input.
     """
+    if axes is None:
+        return "made of parameters alone, the same for every image"
+    outer = [one for axis in axes for one in axis]
+    mixed = [one for one in outer if isinstance(one, Tokens)]
+    if len(mixed) > 1:
+        return RELATED
+    tokens, factors = None, list[Factor]()
+    for place, one in enumerate(outer):
+        if isinstance(one, Tokens):
+            tokens = (place, one.before, one.size - one.before - one.after)
+            factors += one.inner
+        else:
+            factors.append(one)
+    if any(one.letter == UNKNOWN for one in factors):
+        return UNDECIDED
+    order, sizes, grids = list[int](), list[int](), list[_Extent]()
+    for letter in (BATCH, CHANNEL, *letters):
+        places = [i for i, one in enumerate(factors) if one.letter == letter]
+        if letter != CHANNEL:
+            places.sort(key=lambda i: -factors[i].step)
+            own = [factors[i] for i in places]
+            if len({one.step for one in own}) < len(own):
+                return RELATED
+            if (extent := _extent(own)) is None:
+                return f"holds a part of the {'batch' if letter == BATCH else 'image'} only"
+            grids.append(extent)
+        sizes.append(math.prod(factors[i].size for i in places))
+        order += places
+    if len(order) < len(factors):
+        return UNDECIDED
+    if sizes[0] != batch:
+        return "has no axis of samples"
+    del grids[0]
+    channels, frame = sizes[1], sizes[2:]
+    there = tokens is None and order == sorted(order) and not any(of.shift for of in grids)
+    there = there and len(shape) == 2 + len(letters) and shape[1] == channels
+    # An image that was padded is shown so; windows and tokens are put together without padding.
+    crops = tuple(
+        (0, total) if there else (of.first, of.length)
+        for of, total in zip(grids, frame, strict=True)
+    )
+    grid = tuple(length for _, length in crops)
+    if math.prod(grid) == 1 and len(shape) != len(letters) + 2:
+        return "no spatial extent" if len(shape) <= 2 else MIXED
+    return Layout(
+        batch=batch,
+        channels=channels,
+        grid=grid,
+        split=tuple(one.size for one in outer),
+        tokens=tokens,
+        inner=tuple(one.size for one in factors),
+        order=None if there else tuple(order),
+        frame=tuple(frame),
+        shifts=tuple(of.shift for of in grids),
+        crops=crops,
+    )
 
-    def __init__(self, image: Tensor) -> None:
-        self._batch = image.shape[0]
-        self._image_size = (image.shape[-2], image.shape[-1]) if image.ndim == 4 else (0, 0)
-        self._by_tensor: dict[int, tuple[weakref.ref[Tensor], Axes]] = {}
-        self._by_shape: dict[tuple[int, ...], set[Axes]] = {}
-        self._grids: list[tuple[int, int]] = []
-        if image.ndim == 4:
-            self.note(image, "BCHW")
 
-    def note(self, tensor: Tensor, axes: Axes) -> None:
-        """Remembers the axes of ``tensor``, as long as it lives."""
-        self._by_tensor[id(tensor)] = (weakref.ref(tensor), axes)
-        self._by_shape.setdefault(tuple(tensor.shape), set()).add(axes)
+@dataclass(frozen=True)
+class _Extent:
+    """A :class:`camfuse.axes.Frame` in rows."""
 
-    def observe(self, module: nn.Module, source: Tensor | None, output: Tensor) -> Layout | None:
-        """The layout of what ``module`` made of ``source``, or None in doubt."""
-        if not 3 <= output.ndim <= 4 or output.shape[0] != self._batch:
-            return None
-        axes = self._axes(module, source, output)
-        if axes is None:
-            return None
-        self.note(output, axes)
-        if axes == "BNC":
-            return self._fold_tokens(output.shape[1])
-        grid = output.shape[2:] if axes == "BCHW" else output.shape[1:3]
-        self._grids.append((grid[0], grid[1]))
-        return Layout(axes, self._grids[-1])
+    shift: int
+    first: int
+    length: int
 
-    def _axes(self, module: nn.Module, source: Tensor | None, output: Tensor) -> Axes | None:
-        if output.ndim == 4 and isinstance(module, _CHANNELS_FIRST):
-            return "BCHW"
-        known = None if source is None else self._known(source)
-        if type(module).__name__ == "Permute":
-            return _permuted(known, module.__dict__.get("dims", ()))
-        if _acts_on_last_axis(module):
-            if output.ndim == 3:
-                return "BNC"
-            return "BHWC" if self._image_like(output.shape[1:3]) else None
-        same_shape = source is not None and source.shape == output.shape
-        if known and same_shape and (_element_wise(module) or len(set(output.shape[1:])) > 1):
-            return known
-        return self._seen_before(output) or self._shrunk(known, output)
 
-    def _known(self, tensor: Tensor) -> Axes | None:
-        reference, axes = self._by_tensor.get(id(tensor), (None, None))
-        if reference is not None and reference() is tensor:
-            return axes
-        return self._seen_before(tensor)
-
-    def _seen_before(self, tensor: Tensor) -> Axes | None:
-        """The one layout that tensors of this shape had so far, e.g. before `x + residual`."""
-        seen = self._by_shape.get(tuple(tensor.shape), set())
-        return next(iter(seen)) if len(seen) == 1 else None
-
-    def _shrunk(self, known: Axes | None, output: Tensor) -> Axes | None:
-        """A module of unknown kind that turned one channels-first image into another."""
-        if known != "BCHW" or output.ndim != 4:
-            return None
-        first, last = output.shape[2:], output.shape[1:3]
-        return "BCHW" if self._image_like(first) and not self._image_like(last) else None
-
-    def _image_like(self, grid: tuple[int, ...]) -> bool:
-        """Whether a grid has the aspect of the image, up to rounding by one cell."""
-        (h, w), (height, width) = grid, self._image_size
-        return h <= height and w <= width and abs(h * width - w * height) <= max(height, width)
-
-    def _fold_tokens(self, count: int) -> Layout | None:
-        for prefix in range(_MAX_PREFIX_TOKENS + 1):
-            for grid in reversed(self._grids):
-                if math.prod(grid) == count - prefix > 1:
-                    return Layout("BNC", grid, prefix)
-        for prefix in (0, 1):
-            side = math.isqrt(max(count - prefix, 0))
-            if side > 1 and side * side == count - prefix and self._image_like((side, side)):
-                return Layout("BNC", (side, side), prefix)
+def _extent(factors: Sequence[Factor]) -> _Extent | None:
+    """Of factors of one letter, slowest first; None if something is missing."""
+    if (frame := frame_of(factors)) is None:
         return None
-
-
-def _acts_on_last_axis(module: nn.Module) -> bool:
-    """Linear and one-axis norms; subclasses that permute inside bring a forward of their own."""
-    if isinstance(module, nn.Linear):
-        return type(module).forward is nn.Linear.forward
-    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
-        plain = type(module).forward in (nn.LayerNorm.forward, nn.RMSNorm.forward)
-        return plain and len(module.normalized_shape) == 1
-    return False
-
-
-def _element_wise(module: nn.Module) -> bool:
-    plain = (nn.Identity, nn.modules.dropout._DropoutNd)
-    return isinstance(module, plain) or type(module).__module__ == nn.ReLU.__module__
-
-
-def _permuted(known: Axes | None, dims: Sequence[int]) -> Axes | None:
-    if known is None or len(dims) != len(known):
-        return None
-    axes = "".join(known[d] for d in dims)
-    return axes if axes in ("BCHW", "BHWC", "BNC") else None  # type: ignore[return-value]
+    total = math.prod(one.size for one in factors)
+    rows = [part * total for part in (frame.shift, frame.first, frame.length)]
+    return _Extent(*map(int, rows)) if all(n.denominator == 1 for n in rows) else None
