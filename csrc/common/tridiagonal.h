@@ -87,4 +87,16 @@ CAMFUSE_HD void top_eigenvector(const double* diagonal, const double* beside, in
   }
 }
 
+// Whether the angle between `vector` and what it approaches as T grows is below `tolerance`;
+// `next` is what the next row of T would have beside its diagonal. The residual, divided by the
+// distance to the next eigenvalue, bounds the angle. Between neighbours that nearly coincide,
+// within 1%, it is free.
+CAMFUSE_HD bool is_close(const double* diagonal, const double* beside, int n, double next,
+                         double value, const double* vector, double tolerance) {
+  const double residual = next * vector[n - 1];
+  if (residual <= 0.01 * tolerance * value) return true;
+  const double neighbour = value - residual / tolerance;
+  return neighbour >= 0 && count_above(diagonal, beside, n, neighbour) == 1;
+}
+
 }  // namespace camfuse

@@ -37,7 +37,6 @@ constexpr int64_t kGrainBytes = 96 << 10;  // less than this is not worth a seco
 constexpr int64_t kSampleBytes = 1 << 20;  // of a sample that is worth several threads
 constexpr int64_t kMinSlabLines = 16;      // keeps the parts of slabs small against A and G
 constexpr int64_t kTile = 4096;            // elements of a vector that one task makes
-constexpr double kRandomPart = 0.125;      // of the start, so that it is orthogonal to nothing
 
 // One sample, from its terms to its map.
 class Solver {
@@ -126,18 +125,25 @@ class Solver {
     s_.steps = first();
     const int64_t length = p_.rows ? p_.C : p_.h * p_.w;
     const double size = std::sqrt(tile_sum(0) / static_cast<double>(length));
-    s_.amplitude = size > 0 ? kRandomPart * size : 1;
+    s_.amplitude = size > 0 ? kNoiseShare * size : 1;
     run(PrincipalMapStage::kStart, p_.tiles);
     orthogonalize();
   }
 
-  // Takes the basis vectors out of the newest, whose dots with them are known.
+  // Takes the basis vectors out of the newest, whose dots with them and itself are known: again
+  // where little is left and much of that is rounding noise. What is noise even then is 0.
   void orthogonalize() {
-    for (int64_t k = 0; k < s_.steps; ++k) {
-      s_.weights[k] = s_.lengths[k] > 0 ? -tile_sum(k) / (s_.lengths[k] * s_.lengths[k]) : 0;
+    for (int round = 0; round < 2; ++round) {
+      const double square = tile_sum(s_.steps);
+      for (int64_t k = 0; k < s_.steps; ++k) {
+        s_.weights[k] = s_.lengths[k] > 0 ? -tile_sum(k) / (s_.lengths[k] * s_.lengths[k]) : 0;
+      }
+      run(PrincipalMapStage::kOrthogonal, p_.tiles);
+      const double left = tile_sum(0);
+      s_.lengths[s_.steps] = left > 0.01 * square ? std::sqrt(left) : 0;
+      if (left > 0.1 * square) return;
+      if (round == 0) run(PrincipalMapStage::kDots, p_.tiles);
     }
-    run(PrincipalMapStage::kOrthogonal, p_.tiles);
-    s_.lengths[s_.steps] = std::sqrt(tile_sum(0));
   }
 
   // Basis vectors before the first that the matrix multiplies.
@@ -165,12 +171,7 @@ class Solver {
       value_ = largest_eigenvalue(s_.diagonal, s_.beside, n);
       top_eigenvector(s_.diagonal, s_.beside, n, value_, vector_, pivots_);
       if (count_ == p_.most_steps) return;
-      // The residual, divided by the distance to the next eigenvalue, bounds the angle. An angle
-      // between neighbours that nearly coincide is free.
-      const double residual = s_.beside[n - 1] * vector_[n - 1];
-      if (residual <= 0.01 * tolerance * value_) return;
-      const double next = value_ - residual / tolerance;
-      if (next >= 0 && count_above(s_.diagonal, s_.beside, n, next) == 1) return;
+      if (is_close(s_.diagonal, s_.beside, n, s_.beside[n - 1], value_, vector_, tolerance)) return;
     }
   }
 

@@ -25,15 +25,6 @@ CAMFUSE_INLINE double as_double(const T& x) {
   return static_cast<double>(load_floats<4>(reinterpret_cast<const T*>(repeated))[0]);
 }
 
-// In [-1, 1), the same for the same i everywhere (the finaliser of MurmurHash3).
-inline double noise(int64_t i) {
-  uint32_t x = static_cast<uint32_t>(i) * 0x9e3779b9u + 0x7f4a7c15u;
-  x = (x ^ (x >> 16)) * 0x85ebca6bu;
-  x = (x ^ (x >> 13)) * 0xc2b2ae35u;
-  x ^= x >> 16;
-  return static_cast<double>(x) * 0x1p-31 - 1;
-}
-
 template <int J>
 struct LineCount {
   static constexpr int value = J;
@@ -247,12 +238,13 @@ struct PrincipalVectors {
 
   void start(int64_t tile) const {
     Acc* vector = basis(s.steps);
+    const Acc amplitude = static_cast<Acc>(s.amplitude);
     for (int64_t i = begin(tile); i < end(tile); i += L) {
       Acc random[L];
-      for (int k = 0; k < L; ++k) random[k] = static_cast<Acc>(s.amplitude * noise(i + k));
+      for (int k = 0; k < L; ++k) random[k] = amplitude * static_cast<Acc>(principal_noise(i + k));
       store_vector(vector, i, load<Acc>(vector + i) + load<Acc>(random));
     }
-    dots(vector, s.steps, tile);
+    dots(vector, s.steps + 1, tile);
   }
 
   // The newest product, less its parts along the two newest basis vectors, becomes the next.
@@ -276,10 +268,10 @@ struct PrincipalVectors {
       if (has_before) x -= load<Acc>(before + i) * along_before;
       store_vector(vector, i, x);
     }
-    dots(vector, s.steps + 1, tile);
+    dots(vector, s.steps + 2, tile);
   }
 
-  // Dots of a tile of `vector` with `count` basis vectors.
+  // Dots of a tile of `vector` with `count` basis vectors, itself the last.
   void dots(const Acc* vector, int64_t count, int64_t tile) const {
     double* out = sums(tile);
     int64_t k = 0;
@@ -372,6 +364,7 @@ struct PrincipalVectors {
       case PrincipalMapStage::kGather: return gather(task);
       case PrincipalMapStage::kStart: return start(task);
       case PrincipalMapStage::kNext: return next(task);
+      case PrincipalMapStage::kDots: return dots(basis(s.steps), s.steps + 1, task);
       case PrincipalMapStage::kOrthogonal: return orthogonal(task);
       case PrincipalMapStage::kCombine: return combine(task);
       case PrincipalMapStage::kFinish: return finish();

@@ -51,9 +51,10 @@ enum class PrincipalMapStage {
   kMeans,       // task 0 (rows): `means` from parts
   kEnergies,    // task slab: `energies`, or a slab's part; a first vector along the lines
   kGather,      // task tile: joins the parts of kEnergies
-  kStart,       // task tile: the basis vector to begin with, and its dots with those before
+  kStart,       // task tile: the basis vector to begin with; dots as of kDots
   kMultiply,    // task slab: the matrix times the newest basis vector, a slab's part
-  kNext,        // task tile: joins the parts; dots with all basis vectors
+  kNext,        // task tile: joins the parts to the next basis vector; dots as of kDots
+  kDots,        // task tile: dots of the newest basis vector with all
   kOrthogonal,  // task tile: takes the basis vectors out of the newest
   kCombine,     // task tile: the singular vector along a line
   kProject,     // task slab (rows): the map, terms times singular vector
