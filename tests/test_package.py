@@ -27,7 +27,7 @@ LAYERS = (
     {"memory", "split"},
     {"augmentation"},
     {"explain"},
-    {"sess"},
+    {"sess", "factorize"},
     {"encoder", "chapters"},
     {"ffmpeg_probe"},
     {"formats"},

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from camfuse.animate_images import animate_images
     from camfuse.class_targets import Contrast, ReST
     from camfuse.explain import cam, layer_cams
+    from camfuse.factorize import Factorization, factorize
     from camfuse.images import Preprocessing, read_image
     from camfuse.memory import MemoryPrediction, predict_memory
     from camfuse.methods import METHODS
@@ -40,6 +41,7 @@ __all__ = [
     "CamStack",
     "Contrast",
     "Each",
+    "Factorization",
     "Frames",
     "LayerInfo",
     "LoadedModel",
@@ -58,6 +60,7 @@ __all__ = [
     "box_score",
     "build_info",
     "cam",
+    "factorize",
     "key_layers",
     "layer_cams",
     "load_model",
@@ -81,6 +84,7 @@ _NAMES = {
     "animate_images": ["animate_images"],
     "class_targets": ["Contrast", "ReST"],
     "explain": ["cam", "layer_cams"],
+    "factorize": ["Factorization", "factorize"],
     "images": ["Preprocessing", "read_image"],
     "memory": ["MemoryPrediction", "predict_memory"],
     "methods": ["METHODS"],
