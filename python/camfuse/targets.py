@@ -68,6 +68,20 @@ def count_targets(target: Any) -> int:
     return len(_split(target))
 
 
+def settled(target: Target, scores: Scores) -> list[int | TargetFunction]:
+    """The targets of one sample, with the classes that were resolved for it.
+
+    Args:
+        target: Of one sample.
+        scores: What it was resolved to.
+    """
+    classes = scores.indices[:, 0].tolist()
+    return [
+        one if callable(one) else index
+        for one, index in zip(_split(target), classes, strict=True)
+    ]
+
+
 def on_host(target: Target) -> Target:
     """The same target with its classes on the CPU, where they can be checked without waiting."""
     if isinstance(target, Each):
