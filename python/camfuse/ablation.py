@@ -26,7 +26,9 @@ def ablationcam(run: Perturbation, site: Site) -> Weighted:
             output, raw = replay.record(sample.arguments)
             scores = sample.resolve(output)
             del output
-            found.append((_folded(raw, site), _relative_drops(run, sample, replay, raw, site), scores))
+            found.append(
+                (_folded(raw, site), _relative_drops(run, sample, replay, raw, site), scores)
+            )
         refusals += (replay.refusal,) if replay.refusal else ()
     activations, weights, scores_ = map(list, zip(*found, strict=True))
     return weighted(activations, weights, scores_, refusals)
@@ -62,8 +64,9 @@ def _relative_drops(
         rows = torch.arange(len(ablated), device=raw.device)[ablated >= 0]
         site.spatial(activation)[rows, ablated[ablated >= 0]] = 0
         scores.append(sample.score(replay.run(activation), len(ablated)))
-    whole, without = torch.cat(scores, 1).split([1, len(alive)], 1)
-    drops = whole - without
+    found = torch.cat(scores, 1)
+    whole = found[:, :1]
+    drops = whole - found[:, 1:]
     weights = drops.new_zeros(len(drops), A.shape[1])
     weights[:, alive] = torch.where(whole == 0, drops, drops / whole)
     return weights

@@ -152,8 +152,10 @@ def _fold(conv: Any, norm: Any) -> tuple[Tensor, Tensor]:
     scale = (norm.running_var.double() + norm.eps).rsqrt()
     if norm.weight is not None:
         scale = scale * norm.weight.double()
-    shift = -norm.running_mean.double() if conv.bias is None else (
-        conv.bias.double() - norm.running_mean.double()
+    shift = (
+        -norm.running_mean.double()
+        if conv.bias is None
+        else (conv.bias.double() - norm.running_mean.double())
     )
     bias = shift * scale
     if norm.bias is not None:

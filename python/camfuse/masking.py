@@ -1,8 +1,8 @@
 """Score-CAM and its kin: a channel weighs what the image scores where the channel is active.
 
 A channel's mask is the channel, min-max normalised to [0, 1] at the layer's resolution, upsampled
-to the image (linear, half-pixel centres). The weights are the softmax over channels of the score;
-subtracting the score of a baseline, as the papers do, cancels there. A constant channel's mask is 0.
+to the image (linear, half-pixel centres); that of a constant channel is 0. The weights are the
+softmax over channels of the score: subtracting that of a baseline, as the papers do, cancels there.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def sscam(
             return sample.image * (upsampled + std * noise[:, None].to(upsampled))
 
         found = sample.score_images(len(masks) * samples, images)
-        return found.unflatten(1, (len(masks), samples)).mean(2)
+        return found.view(len(found), len(masks), samples).mean(2)
 
     return _by_masks(run, site, scores)
 
@@ -110,7 +110,7 @@ def _by_masks(
 
 
 def _masks(A: Tensor, raw: Tensor, image: Tensor) -> Tensor:
-    """Masks ``[C, ...]`` in [0, 1] at the layer's resolution, with as many axes as the image has."""
+    """Masks ``[C, ...]`` in [0, 1] at the layer's resolution, an axis for each of the image's."""
     source = A if A.ndim == image.ndim else raw
     if source.ndim != image.ndim or source.shape[:2] != A.shape[:2] or len(A) != 1:
         raise ValueError(
@@ -142,7 +142,7 @@ def _scaled_scores(sample: Sample, masks: Tensor, factors: Sequence[float]) -> T
     scores = sample.score_images(len(channel), images)
     of_alive = scores[:, : len(channels) * len(factors)]
     means = scores[:, -1:].repeat(1, len(masks))
-    means[:, channels] = of_alive.unflatten(1, (len(channels), len(factors))).mean(2)
+    means[:, channels] = of_alive.reshape(len(means), len(channels), len(factors)).mean(2)
     return means
 
 

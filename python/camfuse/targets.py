@@ -77,8 +77,7 @@ def settled(target: Target, scores: Scores) -> list[int | TargetFunction]:
     """
     classes = scores.indices[:, 0].tolist()
     return [
-        one if callable(one) else index
-        for one, index in zip(_split(target), classes, strict=True)
+        one if callable(one) else index for one, index in zip(_split(target), classes, strict=True)
     ]
 
 
