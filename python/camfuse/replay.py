@@ -258,6 +258,8 @@ def _same(found: Any, expected: Any) -> bool:
     if not found.dtype.is_floating_point or not found.numel():
         return torch.equal(found, expected)
     finite = expected.isfinite()
+    if not torch.equal(found.isfinite(), finite):
+        return False
     if not torch.equal(found[~finite].nan_to_num(), expected[~finite].nan_to_num()):
         return False
     scale = float(expected[finite].abs().amax()) if finite.any() else 0.0
