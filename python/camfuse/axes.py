@@ -236,7 +236,9 @@ def without(axes: Axes, places: Iterable[int], keep: bool, *, chosen: bool = Fal
     gone = {place % len(axes) for place in places}
     if chosen and any(not _subsamples(axes, axes[place]) for place in gone):
         shape = [math.prod(one.size for one in axis) for axis in axes]
-        return unknown([1 if i in gone else n for i, n in enumerate(shape) if keep or i not in gone])
+        return unknown(
+            [1 if i in gone else n for i, n in enumerate(shape) if keep or i not in gone]
+        )
     kept = (() if i in gone else axis for i, axis in enumerate(axes) if keep or i not in gone)
     return tuple(kept)
 

@@ -85,9 +85,11 @@ def fixed(target: Target, indices: Tensor) -> Target:
 
 
 def _of_classes(target: Target, indices: Tensor) -> Target:
+    # A single sample's class is that of any number of copies of it, too.
+    classes = int(indices) if len(indices) == 1 else indices
     if isinstance(target, ClassTarget):
-        return target.of(indices)
-    return target if callable(target) else indices
+        return target.of(classes)
+    return target if callable(target) else classes
 
 
 def on_host(target: Target) -> Target:
