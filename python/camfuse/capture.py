@@ -448,8 +448,9 @@ class _Pass:
         )
         for (record, activation), gradient in zip(pairs, gradients, strict=True):
             if gradient is not None:
-                record.reached = True
+                record.reached, record.gradient = True, gradient
                 self._visit(record, activation, gradient)
+                record.gradient = None
 
     def _visit(self, record: Captured, activation: Tensor, gradient: Tensor | None) -> None:
         folded = None if gradient is None else record.spatial(gradient)
@@ -466,7 +467,7 @@ class _Pass:
         self.roots.clear()
         self.by_edge.clear()
         for record in self.layers:
-            record.activation = record.watched = None
+            record.activation = record.gradient = record.watched = None
 
     # Names and reasons
 
