@@ -26,7 +26,7 @@ LAYERS = (
     {"collect"},
     {"memory", "split"},
     {"augmentation"},
-    {"explain"},
+    {"explain", "full_grad"},
     {"encoder", "chapters"},
     {"ffmpeg_probe"},
     {"formats"},

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from camfuse.animate import animate
     from camfuse.animate_images import animate_images
     from camfuse.explain import cam, layer_cams
+    from camfuse.full_grad import full_grad
     from camfuse.images import Preprocessing, read_image
     from camfuse.memory import MemoryPrediction, predict_memory
     from camfuse.methods import METHODS
@@ -53,6 +54,7 @@ __all__ = [
     "box_score",
     "build_info",
     "cam",
+    "full_grad",
     "key_layers",
     "layer_cams",
     "load_model",
@@ -73,6 +75,7 @@ _NAMES = {
     "animate": ["animate"],
     "animate_images": ["animate_images"],
     "explain": ["cam", "layer_cams"],
+    "full_grad": ["full_grad"],
     "images": ["Preprocessing", "read_image"],
     "memory": ["MemoryPrediction", "predict_memory"],
     "methods": ["METHODS"],

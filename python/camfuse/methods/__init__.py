@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from camfuse.methods.base import Method
 from camfuse.methods.classic import CLASSIC_METHODS
 from camfuse.methods.features import FEATURE_METHODS
+from camfuse.methods.fullgrad import FULL_GRADIENT_METHODS
 from camfuse.methods.gradient import GRADIENT_METHODS
 from camfuse.methods.kernel import KERNEL_METHODS
 from camfuse.methods.principal import PRINCIPAL_METHODS
@@ -22,6 +23,7 @@ METHODS: dict[str, Method] = {
         *GRADIENT_METHODS,
         *CLASSIC_METHODS,
         *SHAPLEY_METHODS,
+        *FULL_GRADIENT_METHODS,
         *PRINCIPAL_METHODS,
         *KERNEL_METHODS,
         *FEATURE_METHODS,
