@@ -31,7 +31,7 @@ LAYERS = (
     {"collect"},
     {"memory", "split"},
     {"augmentation"},
-    {"explain"},
+    {"explain", "full_grad"},
     {"sess", "factorize"},
     {"encoder", "chapters"},
     {"ffmpeg_probe"},

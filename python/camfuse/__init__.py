@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from camfuse.class_targets import Contrast, ReST
     from camfuse.explain import cam, layer_cams
     from camfuse.factorize import Factorization, factorize
+    from camfuse.full_grad import full_grad
     from camfuse.images import Preprocessing, read_image
     from camfuse.memory import MemoryPrediction, predict_memory
     from camfuse.methods import METHODS
@@ -61,6 +62,7 @@ __all__ = [
     "build_info",
     "cam",
     "factorize",
+    "full_grad",
     "key_layers",
     "layer_cams",
     "load_model",
@@ -85,6 +87,7 @@ _NAMES = {
     "class_targets": ["Contrast", "ReST"],
     "explain": ["cam", "layer_cams"],
     "factorize": ["Factorization", "factorize"],
+    "full_grad": ["full_grad"],
     "images": ["Preprocessing", "read_image"],
     "memory": ["MemoryPrediction", "predict_memory"],
     "methods": ["METHODS"],

@@ -211,7 +211,7 @@ class _Call:
         if not isinstance(found, list):
             found = [found, *[None] * (len(self.results) - 1)]
         return [
-            axes if axes is None or isinstance(one, Tensor) and len(axes) == one.ndim else None
+            axes if axes is None or (isinstance(one, Tensor) and len(axes) == one.ndim) else None
             for one, axes in zip(self.results, found, strict=True)
         ]
 

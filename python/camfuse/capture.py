@@ -25,8 +25,8 @@ from torch.autograd.graph import get_gradient_edge
 from camfuse.axis_tracer import AxisTracer
 from camfuse.captured import UNREACHED, Capture, Captured, Reshape, Visitor
 from camfuse.inputs import Inputs, call_arguments, first_image, image_size
-from camfuse.layers import LayerSelection, Selection, repeats_input, select_layers, unwrap
 from camfuse.known_layouts import KnownLayouts, UnfamiliarError, layouts_of
+from camfuse.layers import LayerSelection, Selection, repeats_input, select_layers, unwrap
 from camfuse.layouts import Layout
 from camfuse.model_checks import check_devices, check_model
 from camfuse.preserve import (
@@ -464,8 +464,9 @@ class _Pass:
         )
         for (record, activation), gradient in zip(pairs, gradients, strict=True):
             if gradient is not None:
-                record.reached = True
+                record.reached, record.gradient = True, gradient
                 self._visit(record, activation, gradient)
+                record.gradient = None
 
     def _visit(self, record: Captured, activation: Tensor, gradient: Tensor | None) -> None:
         folded = None if gradient is None else record.spatial(gradient)
@@ -482,7 +483,7 @@ class _Pass:
         self.roots.clear()
         self.by_edge.clear()
         for record in self.layers:
-            record.activation = record.watched = None
+            record.activation = record.gradient = record.watched = None
 
     # Names and reasons
 

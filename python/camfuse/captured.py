@@ -44,9 +44,10 @@ class Captured:
     shown: bool = True
     alias_of: Captured | None = None
     reached: bool = False
-    # The activation until the last gradient has come, what tells whether it was overwritten, and
-    # how to fold both into [B, C, rows, columns].
+    # The activation until the last gradient has come, its gradient during a visit with a graph,
+    # what tells whether it was overwritten, and how to fold both into [B, C, rows, columns].
     activation: Tensor | None = None
+    gradient: Tensor | None = None
     watched: Tensor | None = None
     version: int = 0
     learned: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from typing import Literal
 
 import torch
@@ -89,7 +90,9 @@ class MapCollector:
             if group.make is None or first.target is not self._variants[variant]:
                 continue
             try:
-                found[g, target] = group.make(attached if first.second_order else pair)
+                # A graph that exists can be differentiated, but the maps are no part of it.
+                with nullcontext() if self._keep_graph else torch.no_grad():
+                    found[g, target] = group.make(attached if first.second_order else pair)
             except UndefinedError as error:
                 self._undefined[layer] = f"{first.name}: {error}"
 

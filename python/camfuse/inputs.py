@@ -103,6 +103,21 @@ def call_arguments(
     return ((), dict(copies)) if isinstance(inputs, Mapping) else (tuple(copies), {})
 
 
+def with_roots(inputs: Inputs) -> Inputs:
+    """The inputs with graphs that begin at them, so that all layers depend on something.
+
+    Even where the caller has frozen the first layers and trains the last.
+    """
+
+    def root(value: Any) -> Any:
+        floating = isinstance(value, Tensor) and value.is_floating_point()
+        with torch.inference_mode(False):
+            return value.detach().clone().requires_grad_() if floating else value
+
+    rooted: Inputs = tree_map(root, inputs)
+    return rooted
+
+
 def part_of_inputs(inputs: Inputs, batch: int, part: slice) -> Inputs:
     """The inputs for some samples: of tensors whose first axis is the batch, these samples only."""
     images = image_list(inputs)

@@ -15,7 +15,7 @@ from camfuse.amounts import format_bytes
 from camfuse.capture import capture
 from camfuse.captured import Capture, Captured, Reshape, join
 from camfuse.collect import MapCollector
-from camfuse.inputs import Inputs, first_image, part_of_inputs
+from camfuse.inputs import Inputs, first_image, part_of_inputs, with_roots
 from camfuse.layers import LayerSelection, unwrap
 from camfuse.machine import available_memory
 from camfuse.memory import (
@@ -71,9 +71,10 @@ class Request:
             inputs = part_of_inputs(inputs, self.batch, part)
             target = part_of_target(target, self.batch, part)
         collector = self.collector()
+        rooted = collector.second_order and not self.create_graph
         found = capture(
             self.model,
-            inputs,
+            with_roots(inputs) if rooted else inputs,
             collector,
             layers=self.layers,
             target=collector.explained(target),

@@ -6,12 +6,15 @@ import difflib
 from collections.abc import Sequence
 
 from camfuse.methods.base import Method
+from camfuse.methods.classic import CLASSIC_METHODS
 from camfuse.methods.contrast import CONTRAST_METHODS
 from camfuse.methods.features import FEATURE_METHODS
+from camfuse.methods.fullgrad import FULL_GRADIENT_METHODS
 from camfuse.methods.gradient import GRADIENT_METHODS
 from camfuse.methods.kernel import KERNEL_METHODS
 from camfuse.methods.principal import PRINCIPAL_METHODS
 from camfuse.methods.random import RANDOM_METHODS
+from camfuse.methods.shapley import SHAPLEY_METHODS
 from camfuse.methods.whole import WHOLE_METHODS
 
 __all__ = ["METHODS", "Method", "check_differentiable", "find_method", "find_methods"]
@@ -20,6 +23,9 @@ METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         *GRADIENT_METHODS,
+        *CLASSIC_METHODS,
+        *SHAPLEY_METHODS,
+        *FULL_GRADIENT_METHODS,
         *PRINCIPAL_METHODS,
         *CONTRAST_METHODS,
         *KERNEL_METHODS,
