@@ -1,10 +1,11 @@
 """What the axes of a tensor stand for: samples, positions of the image, channels.
 
 An axis is a product of factors. The image's height, say, is one factor of 56 with steps of 1/56 of
-the height; cut into windows of 7 rows it is a factor of 8 with steps of 1/8 (the windows) and one of
-7 with steps of 1/56 (the rows within them), wherever these two go afterwards. Reshapes split and
+the height; cut into windows of 7 rows it is a factor of 8 with steps of 1/8 (the windows) and one
+of 7 with steps of 1/56 (the rows within them), wherever these two go afterwards. Reshapes split and
 join factors, transpositions move them. As long as steps and sizes of a letter's factors fit into
-each other and end with the whole, the tensor can be put together as an image again. Functions here are about shapes alone and know nothing of modules.
+each other and end with the whole, the tensor can be put together as an image again. Functions here
+are about shapes alone and know nothing of modules.
 """
 
 from __future__ import annotations

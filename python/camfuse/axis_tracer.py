@@ -101,7 +101,7 @@ class AxisTracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         tensors = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
         before = [(self.axes_of(one), one.shape) for one in tensors]
         result = func(*args, **kwargs)
-        if isinstance(result, Tensor) or isinstance(result, list | tuple):
+        if isinstance(result, Tensor | list | tuple):
             call = _Call(self, func, args, kwargs, result, before)
             for one, axes in zip(call.results, call.found(), strict=True):
                 if isinstance(one, Tensor):
