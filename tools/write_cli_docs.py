@@ -55,7 +55,9 @@ def page() -> str:
 def _spelling(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         return f"`{parameter.metavar}`"
-    value = "" if parameter.is_flag else f" {parameter.metavar}".replace("|", "\\|")
+    if parameter.is_flag:
+        return ", ".join(f"`{one}`" for one in (*parameter.opts, *parameter.secondary_opts))
+    value = f" {parameter.metavar}".replace("|", "\\|")
     return f"`{parameter.opts[0]}{value}`"
 
 

@@ -43,6 +43,8 @@ def animate(
     method: str | Sequence[str] = "gradcam",
     layers: LayerSelection = "leaf",
     target: NamedTarget = None,
+    aug_smooth: bool = False,
+    eigen_smooth: bool = False,
     normalize: Normalize = "both",
     size: int = 448,
     colormap: Colormap = "turbo",
@@ -56,6 +58,7 @@ def animate(
     ffmpeg: str | Path | None = None,
     on_nonfinite: OnNonfinite = "raise",
     max_memory: int | str | None = None,
+    batch_size: int = 32,
     progress: Progress | None = None,
 ) -> AnimationResult:
     """Makes the video: one frame per layer, from one forward and one backward pass.
@@ -77,6 +80,9 @@ def animate(
         layers: Which layers; see :func:`camfuse.layer_cams`.
         target: The score to explain; see :func:`camfuse.layer_cams`. Or the name of a class, upper
             and lower case alike; several in :class:`camfuse.Each`.
+        aug_smooth: Whether maps are averaged over flips and brightness, from six passes; see
+            :func:`camfuse.layer_cams`.
+        eigen_smooth: Whether maps are the principal component of their terms; likewise.
         normalize: Panels: each map by its own range, by the range over all layers, or both.
         size: Longer side of a panel in pixels.
         colormap: The colour map; see :func:`camfuse.render`.
@@ -91,6 +97,7 @@ def animate(
         ffmpeg: Path of the ffmpeg to use.
         on_nonfinite: See :func:`camfuse.layer_cams`.
         max_memory: See :func:`camfuse.layer_cams`.
+        batch_size: See :func:`camfuse.layer_cams`.
         progress: Called as work goes on.
 
     Raises:
@@ -108,7 +115,9 @@ def animate(
         models,
         image,
         out,
-        Question(method, layers, target, on_nonfinite, max_memory),
+        Question(
+            method, layers, target, on_nonfinite, max_memory, aug_smooth, eigen_smooth, batch_size
+        ),
         VideoStyle(normalize, size, colormap, fps, curve, keyframes, codec, crf, effort),
         weights=weights,
         device=device,
@@ -160,7 +169,7 @@ def make_animation(
             loaded = ready_model(model, trained, device, preprocessing, classes)
         with clock.stage("maps"):
             stack = question.ask(loaded, [photograph])
-        explained.append(Explained.of(loaded, stack, style))
+        explained.append(Explained.of(loaded, stack, style, question))
     explained = told_apart(explained)
     written = 0
     with ExitStack() as until_all_is_done:

@@ -108,7 +108,7 @@ def animate_images(
     def results() -> Iterator[AnimationResult]:
         loaded = ready_model(model, weights, device, preprocessing, classes)
         failed = on_error or _raise
-        with _VideoMakers(style, ffmpeg, maps_folder, failed) as makers:
+        with _VideoMakers(question, style, ffmpeg, maps_folder, failed) as makers:
             for start in range(0, len(paths), batch):
                 group = zip(paths[start : start + batch], outs[start:], strict=False)
                 for looked_at in _look_at(loaded, question, list(group), failed):
@@ -232,13 +232,14 @@ class _VideoMakers:
 
     def __init__(
         self,
+        question: Question,
         style: VideoStyle,
         ffmpeg: str | Path | None,
         maps_folder: Path | None,
         failed: OnError,
     ) -> None:
-        self._style, self._ffmpeg, self._maps_folder = style, ffmpeg, maps_folder
-        self._failed = failed
+        self._question, self._style, self._failed = question, style, failed
+        self._ffmpeg, self._maps_folder = ffmpeg, maps_folder
         self._pool = ThreadPoolExecutor(_VIDEOS_AT_ONCE, "camfuse-images")
         self._pending: deque[tuple[Path, Future[AnimationResult]]] = deque()
         self._cancelled = threading.Event()
@@ -277,7 +278,7 @@ class _VideoMakers:
     def _made(self, model: LoadedModel, photograph: _LookedAt) -> AnimationResult:
         clock = Clock(lambda *_: self._stop_if_cancelled())
         written = 0
-        explained = Explained.of(model, photograph.stack, self._style)
+        explained = Explained.of(model, photograph.stack, self._style, self._question)
         with ExitStack() as until_all_is_done:
             if self._maps_folder:
                 path = _maps_place(self._maps_folder, photograph.out)

@@ -11,13 +11,14 @@ import torch
 from PIL import Image
 
 from camfuse.amounts import parse_bytes
-from camfuse.checks import expect
+from camfuse.checks import expect, expect_whole
 from camfuse.class_names import NamedTarget, check_target, names_of, resolve_names
 from camfuse.collect import OnNonfinite
 from camfuse.devices import upload
 from camfuse.explain import layer_cams
 from camfuse.layers import LayerSelection
 from camfuse.methods import find_methods
+from camfuse.methods.principal import eigen_smoothed
 from camfuse.models import LoadedModel
 from camfuse.stack import CamStack
 from camfuse.targets import count_targets
@@ -32,8 +33,11 @@ class Question:
         method: The CAM method, or several.
         layers: Which layers; see :func:`camfuse.layer_cams`.
         target: The score to explain, or the name of a class.
-        on_nonfinite: See :func:`camfuse.layer_cams`.
-        max_memory: See :func:`camfuse.layer_cams`.
+        on_nonfinite: See :func:`camfuse.layer_cams`; likewise the rest.
+        max_memory: How much memory a pass may need.
+        aug_smooth: Whether maps are averaged over flips and brightness.
+        eigen_smooth: Whether maps are the principal component of their terms.
+        batch_size: How many perturbed samples go through the model at once.
     """
 
     method: str | Sequence[str] = "gradcam"
@@ -41,6 +45,9 @@ class Question:
     target: NamedTarget = None
     on_nonfinite: OnNonfinite = "raise"
     max_memory: int | str | None = None
+    aug_smooth: bool = False
+    eigen_smooth: bool = False
+    batch_size: int = 32
 
     @property
     def methods(self) -> list[str]:
@@ -67,9 +74,15 @@ class Question:
         expect("method", self.method, str, Sequence)
         for name in self.methods:
             expect("method", name, str)
-        find_methods(self.methods)
+        methods = find_methods(self.methods)
         if len(set(self.methods)) != len(self.methods):
             raise ValueError(f"method: expected each method once, got {', '.join(self.methods)}")
+        expect("aug_smooth", self.aug_smooth, bool)
+        expect("eigen_smooth", self.eigen_smooth, bool)
+        if self.eigen_smooth:
+            for one in methods:
+                eigen_smoothed(one)  # or says why it has no terms
+        expect_whole("batch_size", self.batch_size, at_least=1)
         split_thinning(self.layers)
         check_target(self.target, per_sample=per_sample)
         if self.max_memory is not None:
@@ -89,6 +102,9 @@ class Question:
             target=resolve_names(self.target, model.classes),
             on_nonfinite=self.on_nonfinite,
             max_memory=self.max_memory,
+            aug_smooth=self.aug_smooth,
+            eigen_smooth=self.eigen_smooth,
+            batch_size=self.batch_size,
         )
         return dataclasses.replace(
             stack, model=model.spec, target_names=names_of(stack.targets, model.classes)

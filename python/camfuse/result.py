@@ -13,6 +13,7 @@ import torch
 
 from camfuse.images import Preprocessing
 from camfuse.models import LoadedModel
+from camfuse.question import Question
 from camfuse.render_video import Video
 from camfuse.stack import CamStack
 from camfuse.style import VideoStyle
@@ -29,6 +30,8 @@ class Explained:
         preprocessing: What was done to the photograph before the model saw it.
         stack: All captured maps.
         shown: Those that became frames.
+        aug_smooth: Whether maps are averaged over flips and brightness.
+        eigen_smooth: Whether maps are the principal component of their terms.
     """
 
     model: str
@@ -36,16 +39,22 @@ class Explained:
     preprocessing: Preprocessing
     stack: CamStack
     shown: CamStack
+    aug_smooth: bool = False
+    eigen_smooth: bool = False
 
     @classmethod
-    def of(cls, model: LoadedModel, stack: CamStack, style: VideoStyle) -> Explained:
-        """What ``stack`` tells of ``model`` in a video of this style."""
+    def of(
+        cls, model: LoadedModel, stack: CamStack, style: VideoStyle, question: Question
+    ) -> Explained:
+        """What ``stack``, the answer to a question, tells of ``model`` in a video of this style."""
         return cls(
             model=model.spec,
             weights=model.weights,
             preprocessing=model.preprocessing,
             stack=stack,
             shown=style.shown(stack),
+            aug_smooth=question.aug_smooth,
+            eigen_smooth=question.eigen_smooth,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -68,6 +77,8 @@ class Explained:
             ],
             "warnings": list(self.stack.warnings),
             "preprocessing": self.preprocessing.as_dict(),
+            "aug_smooth": self.aug_smooth,
+            "eigen_smooth": self.eigen_smooth,
         }
 
 

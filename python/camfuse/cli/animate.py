@@ -34,6 +34,8 @@ def animate(
     method: options.Methods = None,
     layers: options.Layers = None,
     target: options.Targets = None,
+    aug_smooth: options.AugSmooth = False,
+    eigen_smooth: options.EigenSmooth = False,
     normalize: options.Normalize = "both",
     size: options.Size = 448,
     colormap: options.Colormap = "turbo",
@@ -71,6 +73,7 @@ def animate(
     batch: Annotated[
         int, typer.Option(metavar="N", help="Photographs the model sees at once.")
     ] = 8,
+    batch_size: options.BatchSize = 32,
     max_memory: options.MaxMemory = None,
     device: options.Device = "cpu",
     ffmpeg: options.Ffmpeg = None,
@@ -90,6 +93,9 @@ def animate(
             layers=options.parse_layers(layers),
             target=options.parse_target(target),
             max_memory=max_memory,
+            aug_smooth=aug_smooth,
+            eigen_smooth=eigen_smooth,
+            batch_size=batch_size,
         )
         style = VideoStyle(
             normalize=normalize,  # type: ignore[arg-type]  # the style checks its choices

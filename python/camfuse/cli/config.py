@@ -20,6 +20,7 @@ class _Parameter(Protocol):
     name: str | None
     opts: list[str]
     multiple: bool
+    is_flag: bool
 
 
 class _Command(Protocol):
@@ -106,6 +107,10 @@ def _options(command: _Command) -> dict[str, _Parameter]:
 
 
 def _value(path: Path, key: str, value: Any, parameter: _Parameter) -> Any:
+    if parameter.is_flag:
+        if not isinstance(value, bool):
+            raise ValueError(f"{path}: {key}: expected true or false, got {value!r}")
+        return value
     if parameter.multiple:
         values = value if isinstance(value, list) else [value]
         return [_text(path, key, one) for one in values]

@@ -49,7 +49,8 @@ def _report() -> dict[str, Any]:
         "devices": ["cpu", *cuda],
         "ffmpeg": _ffmpeg(),
         "libraries": {name: _version(name) for name in _LIBRARIES},
-        "methods": list(METHODS),
+        "methods": [name for name, one in METHODS.items() if not one.whole],
+        "other_methods": {name: one.whole for name, one in METHODS.items() if one.whole},
     }
 
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 MAX_FPS = 1000
 
 _METHODS = (
-    "gradcam", "gradcam++", "xgradcam", "hirescam", "elementwise", "layercam", "randomcam",
+    "gradcam", "gradcam++", "xgradcam", "hirescam", "elementwise", "layercam",
+    "eigencam", "eigengradcam", "segeigencam", "randomcam", "finercam",
 )  # fmt: skip
 _COLORMAPS = ("turbo", "jet", "viridis", "magma")
 _SAVED_LAYERS = ("stage-ends", "every:", "type:")
@@ -168,6 +169,26 @@ Effort = Annotated[
         metavar="fast|small",
         help="Encode fast, or into a smaller file.",
         autocompletion=completes(("fast", "small")),
+    ),
+]
+AugSmooth = Annotated[
+    bool,
+    typer.Option(
+        help="Average maps over six passes: the image and its mirror image, each at 0.9, 1 and 1.1 "
+        "times its values.",
+    ),
+]
+EigenSmooth = Annotated[
+    bool,
+    typer.Option(
+        help="Show the first principal component of what each map adds up over the channels.",
+    ),
+]
+BatchSize = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        help="Perturbed images that go through the model at once, for methods that perturb.",
     ),
 ]
 MaxMemory = Annotated[

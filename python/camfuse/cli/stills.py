@@ -33,6 +33,8 @@ def sheet(
     method: options.Method = "gradcam",
     layers: options.Layers = None,
     target: options.Target = None,
+    aug_smooth: options.AugSmooth = False,
+    eigen_smooth: options.EigenSmooth = False,
     normalize: options.NormalizeOne = "layer",
     size: Annotated[int, typer.Option(metavar="PIXELS", help="Longer side of a picture.")] = 192,
     columns: Annotated[
@@ -44,6 +46,7 @@ def sheet(
         Path | None,
         typer.Option(metavar="FILE", help="The sheet, .png or .svg; by default IMAGE-sheet.png."),
     ] = None,
+    batch_size: options.BatchSize = 32,
     max_memory: options.MaxMemory = None,
     device: options.Device = "cpu",
     as_json: options.Json = False,
@@ -66,6 +69,9 @@ def sheet(
             options.parse_layers(layers),
             options.parse_target(target),
             max_memory=max_memory,
+            aug_smooth=aug_smooth,
+            eigen_smooth=eigen_smooth,
+            batch_size=batch_size,
         )
         photograph, loaded, stack = _ask(
             question, image, model, weights, device, out, _SHEET_ENDINGS
@@ -84,7 +90,7 @@ def sheet(
                 temporary.write_text(made.to_svg(), encoding="utf-8")
             else:
                 made.to_image().save(temporary, "PNG")
-    _tell(out, loaded, stack, shown, as_json)
+    _tell(out, loaded, question, stack, shown, as_json)
 
 
 def still(
@@ -97,6 +103,8 @@ def still(
     weights: options.Weights = None,
     method: options.Method = "gradcam",
     target: options.Target = None,
+    aug_smooth: options.AugSmooth = False,
+    eigen_smooth: options.EigenSmooth = False,
     normalize: options.NormalizeOne = "layer",
     size: Annotated[
         int | None,
@@ -111,6 +119,7 @@ def still(
             "IMAGE-LAYER.png.",
         ),
     ] = None,
+    batch_size: options.BatchSize = 32,
     max_memory: options.MaxMemory = None,
     device: options.Device = "cpu",
     as_json: options.Json = False,
@@ -134,7 +143,15 @@ def still(
         layers = [_module_of(layer)]
         if normalize == "global" and not raw:
             layers.append("leaf")
-        question = Question(method, layers, options.parse_target(target), max_memory=max_memory)
+        question = Question(
+            method,
+            layers,
+            options.parse_target(target),
+            max_memory=max_memory,
+            aug_smooth=aug_smooth,
+            eigen_smooth=eigen_smooth,
+            batch_size=batch_size,
+        )
         photograph, loaded, stack = _ask(
             question, image, model, weights, device, out, _STILL_ENDINGS
         )
@@ -153,7 +170,7 @@ def still(
                     colormap=colormap,
                 )
                 picture.save(temporary, "PNG")
-    _tell(out, loaded, stack, shown, as_json)
+    _tell(out, loaded, question, stack, shown, as_json)
 
 
 def _ask(
@@ -210,12 +227,27 @@ def _only(stack: CamStack, layer: str) -> CamStack:
         raise ValueError(f"--layer: {error.args[0]}") from error
 
 
-def _tell(out: Path, model: LoadedModel, stack: CamStack, shown: CamStack, as_json: bool) -> None:
+def _tell(
+    out: Path,
+    model: LoadedModel,
+    question: Question,
+    stack: CamStack,
+    shown: CamStack,
+    as_json: bool,
+) -> None:
     from camfuse.result import Explained, target_report
     from camfuse.views import choose_views, title_of
 
     (view,) = choose_views([shown])
-    explained = Explained(model.spec, model.weights, model.preprocessing, stack, shown)
+    explained = Explained(
+        model.spec,
+        model.weights,
+        model.preprocessing,
+        stack,
+        shown,
+        question.aug_smooth,
+        question.eigen_smooth,
+    )
     written = out.stat().st_size
     if as_json:
         report = {
