@@ -12,6 +12,7 @@ from camfuse.methods.features import FEATURE_METHODS
 from camfuse.methods.fullgrad import FULL_GRADIENT_METHODS
 from camfuse.methods.gradient import GRADIENT_METHODS
 from camfuse.methods.kernel import KERNEL_METHODS
+from camfuse.methods.perturbation import PERTURBATION_METHODS
 from camfuse.methods.principal import PRINCIPAL_METHODS
 from camfuse.methods.random import RANDOM_METHODS
 from camfuse.methods.shapley import SHAPLEY_METHODS
@@ -23,13 +24,14 @@ METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         *GRADIENT_METHODS,
-        *CLASSIC_METHODS,
         *SHAPLEY_METHODS,
+        *CONTRAST_METHODS,
+        *CLASSIC_METHODS,
         *FULL_GRADIENT_METHODS,
         *PRINCIPAL_METHODS,
-        *CONTRAST_METHODS,
         *KERNEL_METHODS,
         *FEATURE_METHODS,
+        *PERTURBATION_METHODS,
         *RANDOM_METHODS,
         *WHOLE_METHODS,
     )
