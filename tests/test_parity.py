@@ -6,8 +6,15 @@ import pytest
 from parity import PAGE, SUBJECTS, deviation, pairs
 
 PAIRS = list(pairs())
-# Where two singular values nearly coincide, their vectors are known less well than the map's parts.
-TOLERANCE = {"eigencam": 1e-3, "eigengradcam": 1e-3, "segeigencam": 1e-3}
+TOLERANCE = {
+    # Where two singular values nearly coincide, their vectors are known less well than the terms.
+    **dict.fromkeys(["eigencam", "eigengradcam", "segeigencam"], 1e-3),
+    "kpcacam": 5e-3,  # scikit-learn's kernel and eigenvectors are in f32
+    "xgradcam": 1e-3,  # behind a LayerNorm, sums of activations cancel
+    "ablationcam": 1e-3,  # differences of scores that are nearly the same
+}
+# Its second derivative is missing from torch.
+UNDEFINED = {("shapleycam", "MobileNetV3")}
 
 
 @pytest.mark.parametrize("name", SUBJECTS)
@@ -15,6 +22,10 @@ TOLERANCE = {"eigencam": 1e-3, "eigengradcam": 1e-3, "segeigencam": 1e-3}
     ("method", "peer"), PAIRS, ids=[f"{method}-{peer.library}" for method, peer in PAIRS]
 )
 def test_a_method_agrees_with_its_peer(method, peer, name):
+    if (method, name) in UNDEFINED:
+        with pytest.raises(ValueError, match="torch cannot differentiate twice"):
+            deviation(method, peer, name)
+        return
     found = deviation(method, peer, name)
     if found is None:
         pytest.skip(f"{peer.library} takes no such layers")

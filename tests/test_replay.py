@@ -155,10 +155,21 @@ class AcrossTheBatch(SequenceFirst):
 HABITS = [
     *(
         getattr(small_models, name)
-        for name in (
-            "Branches SkipOverIdentity OverwrittenIdentity OverwrittenTwin StashedTwin ListTwin "
-            "SharedView OverwrittenSigmoid TrainableBuffer Residual OverwrittenView Moody DeadEnd"
-        ).split()
+        for name in [
+            "Branches",
+            "SkipOverIdentity",
+            "OverwrittenIdentity",
+            "OverwrittenTwin",
+            "StashedTwin",
+            "ListTwin",
+            "SharedView",
+            "OverwrittenSigmoid",
+            "TrainableBuffer",
+            "Residual",
+            "OverwrittenView",
+            "Moody",
+            "DeadEnd",
+        ]
     ),
     *(Twice, Structured, Reshaping),
 ]

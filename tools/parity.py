@@ -52,6 +52,7 @@ class Subject:
         layer: Of the narrow one.
         full_layer: Of the other.
         fold: How the layer's output becomes ``[B, C, h, w]``.
+        behind_relu: Whether activations there are not negative.
     """
 
     small: Callable[[], nn.Module]
@@ -59,6 +60,7 @@ class Subject:
     layer: str
     full_layer: str
     fold: Fold = image
+    behind_relu: bool = False
 
 
 def _vgg(widths: list[int | str]) -> nn.Module:
@@ -73,9 +75,14 @@ SUBJECTS = {
         tv.resnet50,
         "layer2",
         "layer4",
+        behind_relu=True,
     ),
     "VGG": Subject(
-        lambda: _vgg([8, "M", 16, "M", 16, "M"]), tv.vgg16_bn, "features.8", "features.43"
+        lambda: _vgg([8, "M", 16, "M", 16, "M"]),
+        tv.vgg16_bn,
+        "features.8",
+        "features.43",
+        behind_relu=True,
     ),
     "DenseNet": Subject(
         lambda: tv.DenseNet(8, (2, 2, 2), 16, num_classes=10),
@@ -138,6 +145,8 @@ def deviation(
     """
     fold = SUBJECTS[name].fold
     if fold is not image and not peer.tokens:
+        return None
+    if peer.behind_relu and not SUBJECTS[name].behind_relu:
         return None
     model, layer = subject(name, size)
     side = 64 if size == "small" else 224

@@ -34,6 +34,7 @@ class Peer:
         rectified: Whether the maps have no negative values.
         any_sign: Whether the sign of a map is arbitrary there.
         tokens: Whether it takes layers that carry tokens.
+        behind_relu: Whether it means the same only for layers without negative activations.
     """
 
     library: str
@@ -41,6 +42,7 @@ class Peer:
     rectified: bool = False
     any_sign: bool = False
     tokens: bool = True
+    behind_relu: bool = False
 
 
 @contextlib.contextmanager
@@ -115,4 +117,15 @@ PEERS: dict[str, list[Peer]] = {
     "eigencam": [Peer("pytorch-grad-cam", pytorch_grad_cam(pgc.EigenCAM), any_sign=True)],
     "eigengradcam": [Peer("pytorch-grad-cam", pytorch_grad_cam(pgc.EigenGradCAM), any_sign=True)],
     "segeigencam": [Peer("pytorch-grad-cam", pytorch_grad_cam(pgc.SegEigenCAM))],
+    "fem": [Peer("pytorch-grad-cam", pytorch_grad_cam(pgc.FEM))],
+    "kpcacam": [Peer("pytorch-grad-cam", pytorch_grad_cam(pgc.KPCA_CAM), any_sign=True)],
+    "shapleycam": [Peer("pytorch-grad-cam", pytorch_grad_cam(pgc.ShapleyCAM), tokens=False)],
+    "finercam": [Peer("torchcam", torchcam(tcm.FinerCAM, gamma=1.0), rectified=True)],
+    # pytorch-grad-cam enlarges masks with aligned corners.
+    "scorecam": [Peer("torchcam", torchcam(tcm.ScoreCAM), rectified=True)],
+    "iscam": [Peer("torchcam", torchcam(tcm.ISCAM), rectified=True)],
+    # Where activations may be negative, it sets channels to their minimum less 1e7 there.
+    "ablationcam": [
+        Peer("pytorch-grad-cam", pytorch_grad_cam(pgc.AblationCAM), behind_relu=True),
+    ],
 }

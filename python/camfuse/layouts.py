@@ -26,10 +26,10 @@ class Layout:
     """The way from one output to ``[B, C, *grid]``.
 
     Attributes:
-        batch: B.
         channels: C.
         grid: Rows and columns; one number, or three, where the model's input is no image.
-        split: The output's shape with an axis per factor.
+        split: The output's shape with an axis per factor; -1 for the samples, of which there may be
+            any number.
         tokens: Which axis then holds other tokens too, where positions begin and how many they are.
         inner: The shape after that, again with an axis per factor.
         order: How the factors go to batch, channels and grid; None if they are there.
@@ -38,7 +38,6 @@ class Layout:
         crops: What part of each axis of the grid belongs to the image.
     """
 
-    batch: int
     channels: int
     grid: tuple[int, ...]
     split: tuple[int, ...]
@@ -56,7 +55,7 @@ class Layout:
             if self.tokens is not None:
                 tensor = tensor.narrow(*self.tokens).reshape(self.inner)
             tensor = tensor.permute(self.order)
-            tensor = tensor.reshape(self.batch, self.channels, *self.frame)
+            tensor = tensor.reshape(-1, self.channels, *self.frame)
             if any(self.shifts):
                 places = tuple(range(2, tensor.ndim))
                 tensor = torch.roll(tensor, [-shift for shift in self.shifts], places)
@@ -130,13 +129,13 @@ def layout_of(
     grid = tuple(length for _, length in crops)
     if math.prod(grid) == 1 and len(shape) != len(letters) + 2:
         return "no spatial extent" if len(shape) <= 2 else MIXED
+    samples = next((one for one in factors if one.letter == BATCH), None)
     return Layout(
-        batch=batch,
         channels=channels,
         grid=grid,
-        split=tuple(one.size for one in outer),
+        split=tuple(-1 if one is samples else one.size for one in outer),
         tokens=tokens,
-        inner=tuple(one.size for one in factors),
+        inner=tuple(-1 if one is samples else one.size for one in factors),
         order=None if there else tuple(order),
         frame=tuple(frame),
         shifts=tuple(of.shift for of in grids),

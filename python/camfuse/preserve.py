@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 # What the context managers below change belongs to the whole process (attention's path, random
 # generators, the compiler's stance) or to modules that several models may share. Two threads that
@@ -104,12 +105,17 @@ def kept_caches() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def plain_attention() -> Iterator[None]:
-    """Attention takes one path inside: its fast one depends on whether anything requires grad."""
+def plain_attention(*, twice: bool = False) -> Iterator[None]:
+    """Attention takes one path inside: its fast one depends on whether anything requires grad.
+
+    Args:
+        twice: Whether its gradients are to be differentiated, as fused kernels cannot be.
+    """
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        yield
+        with sdpa_kernel(SDPBackend.MATH) if twice else contextlib.nullcontext():
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(enabled)
 

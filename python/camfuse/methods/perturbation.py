@@ -9,6 +9,7 @@ from camfuse.ablation import ablationcam
 from camfuse.masking import iscam, scorecam, sscam
 from camfuse.methods.base import LayerMaps, PassMethod, Scene
 from camfuse.perturbation import Perturbation, Site, Weighted
+from camfuse.reshapes import CheckedReshape
 
 _Weigh = Callable[[Perturbation, Site, int], Weighted]
 
@@ -21,7 +22,9 @@ def _runner(weigh: _Weigh) -> Callable[[Scene], Iterator[LayerMaps]]:
             scene.model, scene.inputs, scene.target, batch_size=scene.batch_size
         )
         for layer in scene.layers:
-            site = Site(layer.module, layer.call, layer.spatial)
+            folding = layer.spatial
+            spatial = folding.unchecked if isinstance(folding, CheckedReshape) else folding
+            site = Site(layer.module, layer.call, spatial)
             found = weigh(perturbation, site, scene.seed)
             for t, weights in enumerate(found.weights):
                 maps, ranges = ops.layer_cam(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from camfuse.methods.base import Pair, WeightMethod, wide
+from camfuse.methods.base import Pair, UndefinedError, WeightMethod, wide
 
 
 def shapley_weights(pair: Pair) -> Tensor:
@@ -24,7 +24,12 @@ def shapley_weights(pair: Pair) -> Tensor:
     weights = wide(pair.known_gradients.detach()).mean((2, 3))
     if not G.requires_grad:
         return weights
-    (product,) = torch.autograd.grad(G, A, A.detach(), retain_graph=True, allow_unused=True)
+    try:
+        (product,) = torch.autograd.grad(G, A, A.detach(), retain_graph=True, allow_unused=True)
+    except RuntimeError as error:
+        if "is not implemented" not in str(error):
+            raise
+        raise UndefinedError(f"torch cannot differentiate twice: {error}") from error
     if product is None:
         return weights
     return weights - wide(pair.layer.spatial(product)).mean((2, 3)) / 2
