@@ -65,6 +65,11 @@ PrincipalMapPlan plan_principal_map(const PrincipalMapArgs& args) {
         "activations have more channels or positions than the CUDA kernel counts; call it on the "
         "CPU");
   }
+  p.weighted = p.terms == Terms::kWeighted;
+  p.has_gradients = reads_gradients(p.terms);
+  p.rectifies_gradients = p.terms == Terms::kPositiveGradient;
+  p.magnifies_gradients = p.terms == Terms::kGradientMagnitude;
+  p.rectifies_products = p.terms == Terms::kPositiveProduct;
   p.rows = has_rows(p, p.a) && has_rows(p, p.g);
   p.positions = static_cast<int>(positions);
   p.channels = static_cast<int>(p.C);

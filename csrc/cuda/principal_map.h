@@ -9,6 +9,8 @@ struct CudaPrincipalMapParams : PrincipalMapArgs {
   bool rows;  // a line is the channels of a position; else it is the plane of a channel
   // Positions, channels, and what runs in lines and along them, in the 32 bits that a GPU has.
   int positions, channels, width, lines, length;
+  // What `terms` mean, apart: a choice among six would become a jump to a computed address.
+  bool weighted, has_gradients, rectifies_gradients, magnifies_gradients, rectifies_products;
   int most_steps;
   double tolerance;
 

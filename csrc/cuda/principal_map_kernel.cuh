@@ -39,13 +39,13 @@ struct PrincipalTerms {
     const int position = rows ? line : i, c = rows ? i : line;
     const int y = position < p.width ? 0 : position / p.width, x = position - y * p.width;
     const A activation = to_acc(a[offset(p.a, c, y, x)]);
-    if (p.terms == Terms::kActivation) return activation;
-    if (p.terms == Terms::kWeighted) return activation * to_acc(weights[c * p.weights.channel]);
-    const A gradient = to_acc(g[offset(p.g, c, y, x)]);
-    if (p.terms == Terms::kPositiveGradient) return activation * (gradient < 0 ? 0 : gradient);
-    if (p.terms == Terms::kGradientMagnitude) return activation * fabs(gradient);
+    if (p.weighted) return activation * to_acc(weights[c * p.weights.channel]);
+    if (!p.has_gradients) return activation;
+    A gradient = to_acc(g[offset(p.g, c, y, x)]);
+    if (p.rectifies_gradients && gradient < 0) gradient = 0;  // NaN stays NaN
+    if (p.magnifies_gradients) gradient = fabs(gradient);
     const A product = activation * gradient;
-    return p.terms == Terms::kPositiveProduct && product < 0 ? 0 : product;
+    return p.rectifies_products && product < 0 ? 0 : product;
   }
 
   __device__ __forceinline__ A centred(int line, int i) const {

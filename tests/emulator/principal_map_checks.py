@@ -8,7 +8,7 @@ import torch
 
 from camfuse import ops
 from emulation import Emulator
-from principal import arguments, assert_principal, spectrum
+from principal import arguments, assert_equal_map, assert_principal, spectrum, with_means
 from principal_layers import emulated_principal_map
 from test_layer_cam import LAYOUTS, layer
 
@@ -19,7 +19,8 @@ def check_planes(run: Emulator) -> None:
     """Planes shorter than a block, with groups of threads, and longer."""
     for shape in ((2, 7, 5, 6), (1, 3, 24, 23)):
         _check(run, shape, "nchw", "product")
-    _check(run, (1, 6, 3, 4), "transposed", "activation")
+    _check(run, (1, 6, 3, 4), "sliced", "activation")
+    _check(run, (1, 1, 10, 10), "nchw", "activation")
 
 
 def check_rows(run: Emulator) -> None:
@@ -41,14 +42,21 @@ def check_spectrum(run: Emulator) -> None:
         assert_principal(emulated_principal_map(run, A, seeds=SEEDS), A)
 
 
-def check_noise(run: Emulator) -> None:
-    """Large means, single positions and constant layers, where only rounding is left."""
+def check_means(run: Emulator) -> None:
+    """Means far larger than what differs from them."""
     for layout in ("nchw", "channels_last"):
-        A = layer((1, 8, 5, 5))[0] + 1e5 * torch.linspace(1, 2, 8)[:, None, None]
-        A = LAYOUTS[layout](A)
-        assert_principal(emulated_principal_map(run, A, seeds=SEEDS), A)
-        A = LAYOUTS[layout](torch.rand(2, 9, 1, 1).expand(2, 9, 6, 5).contiguous())
-        assert_principal(emulated_principal_map(run, A, seeds=SEEDS), A)
+        A = LAYOUTS[layout](with_means(1e6))
+        assert_equal_map(emulated_principal_map(run, A, seeds=SEEDS), A)
+
+
+def check_noise(run: Emulator) -> None:
+    """Single positions and constant layers, where only rounding is left."""
+    for layout in ("nchw", "channels_last"):
+        for shape in ((2, 9, 1, 1), (3, 40, 1, 1)):
+            A = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+            assert not emulated_principal_map(run, A, seeds=SEEDS)[0].any()
+            A = LAYOUTS[layout](A.expand(*shape[:2], 6, 5).contiguous())
+            assert_principal(emulated_principal_map(run, A, seeds=SEEDS), A)
 
 
 def check_size(run: Emulator) -> None:
