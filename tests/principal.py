@@ -47,6 +47,20 @@ def assert_principal(result, A, G=None, terms="activation", weights=None):
         assert stretched >= (1 - 1e-4) * values[0] - noise
 
 
+def assert_equal_map(result, A):
+    """Within 1e-4 of the reference, whatever the means: their rounding does not show."""
+    want, *_ = reference.principal_map(A.double())
+    error = (result[0].double() - want).abs().amax((1, 2))
+    assert (error <= 1e-4 * want.abs().amax((1, 2))).all()
+
+
+def with_means(mean):
+    """A layer ``[1, 8, 6, 5]`` in f32 whose channels lie about `mean`."""
+    generator = torch.Generator().manual_seed(0)
+    A = torch.randn(1, 8, 6, 5, generator=generator) * torch.linspace(3, 1, 8)[:, None, None]
+    return A + mean * torch.linspace(1, 2, 8)[:, None, None]
+
+
 def spectrum(size, values, seed=0):
     """A sample ``[1, C, h, w]`` in f64 whose centred rows have these singular values."""
     C, h, w = size

@@ -13,6 +13,7 @@ SUPPORTED = _C.build_info()["isa_supported"].split(",")
 CHECK = """
 import torch
 from camfuse import _C, ops, reference
+from principal import arguments, assert_principal
 from test_layer_cam import DTYPES, LAYOUTS, layer
 from tolerances import assert_maps_close
 
@@ -27,6 +28,9 @@ for dtype in DTYPES:
             fused = ops.fused_cam(A, G, "layercam", (50, 31))
             expected = reference.fused_cam(A.double(), G.double(), "layercam", (50, 31))
             assert (fused.double() - expected).abs().max() < 2e-5
+            for terms in ops.TERMS:
+                a, g, w = arguments(terms, (A, G, weights))
+                assert_principal(ops.principal_map(a, g, terms, weights=w), a, g, terms, w)
 """
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pytorch_grad_cam.utils.svd_on_activations import get_2d_projection
 
 from camfuse import ops, reference
-from principal import arguments, assert_principal, spectrum
+from principal import arguments, assert_equal_map, assert_principal, spectrum, with_means
 from test_layer_cam import DTYPES, LAYOUTS, layer, same_bits, spread, threads
 
 __all__ = ["threads"]
@@ -121,6 +121,8 @@ def test_large_means_do_not_hide_the_component(layout, mean):
     A, _, _ = layer((1, 32, 10, 10))
     A = LAYOUTS[layout](A + mean * torch.linspace(1, 2, 32)[:, None, None])
     assert_principal(ops.principal_map(A), A)
+    A = LAYOUTS[layout](with_means(mean).repeat(1, 3, 1, 1))
+    assert_equal_map(ops.principal_map(A), A)
 
 
 @pytest.mark.parametrize("layout", ["nchw", "channels_last"])

@@ -1,8 +1,8 @@
 // layer_cam and fused_cam: arrays of A, G and weights with their strides, rules as a host array.
 #include "cuda/fused_cam.h"
 #include "cuda/layer_cam.h"
-#include "device_memory.h"
 #include "interface.h"
+#include "workspace.h"
 
 namespace {
 
@@ -10,24 +10,6 @@ using camfuse::Dtype;
 using camfuse::LayerCamArgs;
 using camfuse::LayerView;
 using camfuse::Rule;
-
-// The workspace of one call, in device memory.
-class Workspace {
- public:
-  explicit Workspace(int64_t bytes)
-      : memory_(emulated::allocate("workspace", emulated::Side::kDevice,
-                                   static_cast<std::size_t>(bytes), 0)) {
-    const emulated::Running both(true, true);
-    emulated::poison(memory_, static_cast<std::size_t>(bytes), 0);
-  }
-  ~Workspace() { emulated::release(memory_); }
-  Workspace(const Workspace&) = delete;
-  Workspace& operator=(const Workspace&) = delete;
-  void* get() const { return memory_; }
-
- private:
-  void* memory_;
-};
 
 LayerView view_of(const emulated::Arguments& args, const char* name) {
   const void* const data = args.array<void>(name);
@@ -57,7 +39,7 @@ EMULATED_OP(layer_cam, args) {
   layer.maps = args.array<void>("maps");
   layer.ranges = args.array<void>("ranges");
   const auto plan = camfuse::cuda::plan_layer_cam(layer, {});
-  const Workspace workspace(plan.workspace_bytes);
+  const emulated::Workspace workspace(plan.workspace_bytes);
   camfuse::cuda::launch_layer_cam(plan, workspace.get(), nullptr);
 }
 
@@ -67,7 +49,7 @@ EMULATED_OP(fused_cam, args) {
   const camfuse::cuda::Display display{layer.h, layer.w,           size[1],
                                        size[2], args.flag("relu"), args.array<void>("result")};
   const auto plan = camfuse::cuda::plan_layer_cam(layer, display);
-  const Workspace workspace(plan.workspace_bytes);
+  const emulated::Workspace workspace(plan.workspace_bytes);
   camfuse::cuda::launch_fused_cam(plan, display, workspace.get(), nullptr);
 }
 

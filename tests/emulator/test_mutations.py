@@ -6,12 +6,17 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import mutations_layer_cam
+import mutations_principal_map
 import mutations_render_frames
 from emulation import Emulator
 from mutation import mutated_library
 from worker_process import EmulatorCrash, EmulatorError
 
-OPS = {"layer_cam": mutations_layer_cam, "render_frames": mutations_render_frames}
+OPS = {
+    "layer_cam": mutations_layer_cam,
+    "principal_map": mutations_principal_map,
+    "render_frames": mutations_render_frames,
+}
 MUTATIONS = [(op, one) for op, faults in OPS.items() for one in faults.MUTATIONS]
 
 
