@@ -14,6 +14,7 @@ from camfuse.methods.kernel import KERNEL_METHODS
 from camfuse.methods.principal import PRINCIPAL_METHODS
 from camfuse.methods.random import RANDOM_METHODS
 from camfuse.methods.shapley import SHAPLEY_METHODS
+from camfuse.methods.smooth import SMOOTH_METHODS
 
 __all__ = ["METHODS", "Method", "check_differentiable", "find_method", "find_methods"]
 
@@ -23,6 +24,7 @@ METHODS: dict[str, Method] = {
         *GRADIENT_METHODS,
         *CLASSIC_METHODS,
         *SHAPLEY_METHODS,
+        *SMOOTH_METHODS,
         *FULL_GRADIENT_METHODS,
         *PRINCIPAL_METHODS,
         *KERNEL_METHODS,
