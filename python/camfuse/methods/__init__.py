@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
+from camfuse.methods.attention import ATTENTION_METHODS
 from camfuse.methods.base import Method
 from camfuse.methods.classic import CLASSIC_METHODS
 from camfuse.methods.features import FEATURE_METHODS
@@ -25,6 +26,7 @@ METHODS: dict[str, Method] = {
         *CLASSIC_METHODS,
         *SHAPLEY_METHODS,
         *SMOOTH_METHODS,
+        *ATTENTION_METHODS,
         *FULL_GRADIENT_METHODS,
         *PRINCIPAL_METHODS,
         *KERNEL_METHODS,
