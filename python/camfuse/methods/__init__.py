@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
+from camfuse.methods.attention import ATTENTION_METHODS
 from camfuse.methods.base import Method
 from camfuse.methods.classic import CLASSIC_METHODS
 from camfuse.methods.contrast import CONTRAST_METHODS
@@ -16,6 +17,7 @@ from camfuse.methods.perturbation import PERTURBATION_METHODS
 from camfuse.methods.principal import PRINCIPAL_METHODS
 from camfuse.methods.random import RANDOM_METHODS
 from camfuse.methods.shapley import SHAPLEY_METHODS
+from camfuse.methods.smooth import SMOOTH_METHODS
 from camfuse.methods.whole import WHOLE_METHODS
 
 __all__ = ["METHODS", "Method", "check_differentiable", "find_method", "find_methods"]
@@ -25,8 +27,10 @@ METHODS: dict[str, Method] = {
     for method in (
         *GRADIENT_METHODS,
         *SHAPLEY_METHODS,
+        *SMOOTH_METHODS,
         *CONTRAST_METHODS,
         *CLASSIC_METHODS,
+        *ATTENTION_METHODS,
         *FULL_GRADIENT_METHODS,
         *PRINCIPAL_METHODS,
         *KERNEL_METHODS,
