@@ -16,7 +16,7 @@ from skimage import data
 from torch import Tensor, nn
 
 import camfuse
-from camfuse.models import load_model
+from camfuse.models import LoadedModel, load_model
 from camfuse.video import find_ffmpeg
 from small_models import Residual
 
@@ -115,6 +115,55 @@ def test_progress_is_told_to_the_end(model: nn.Module, cat: np.ndarray, tmp_path
     assert {stage for stage, _, _ in told} == {"image", "model", "maps", "video"}
 
 
+def test_smoothing_reaches_the_maps_and_the_report(
+    model: nn.Module, cat: np.ndarray, tmp_path: Path
+) -> None:
+    result = camfuse.animate(model, cat, tmp_path / "x.mp4", size=64, aug_smooth=True)
+    plain = camfuse.animate(model, cat, tmp_path / "y.mp4", size=64)
+    image = LoadedModel.of(model).preprocessing(Image.fromarray(cat))
+    expected = camfuse.layer_cams(model, image, aug_smooth=True)
+    assert torch.equal(result.stack.flat, expected.flat)
+    assert not torch.equal(result.stack.flat, plain.stack.flat)
+    assert (result.to_dict()["aug_smooth"], result.to_dict()["eigen_smooth"]) == (True, False)
+    assert (plain.to_dict()["aug_smooth"], plain.to_dict()["eigen_smooth"]) == (False, False)
+
+
+def test_all_that_is_asked_of_the_maps_reaches_them(
+    model: nn.Module, cat: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **options: object) -> None:
+        raise KeyError(str({name: options[name] for name in asked}))
+
+    asked = {"aug_smooth": True, "eigen_smooth": True, "batch_size": 7, "max_memory": "1GB"}
+    monkeypatch.setattr("camfuse.question.layer_cams", stop)
+    with pytest.raises(KeyError) as found:
+        camfuse.animate(model, cat, tmp_path / "x.mp4", **asked)
+    assert found.value.args == (str(asked),)
+
+
+def test_a_contrast_is_named_after_its_class(
+    model: nn.Module, cat: np.ndarray, tmp_path: Path
+) -> None:
+    contrast = camfuse.Contrast("dog", others=["newt", 3])
+    result = camfuse.animate(
+        model,
+        cat,
+        tmp_path / "x.mp4",
+        size=64,
+        method=["gradcam", "finercam"],
+        target=contrast,
+        classes=["cat", "dog", "newt", "owl", "fox"],
+    )
+    columns = result.to_dict()["compared"]
+    assert [one["target"]["name"] for one in columns] == ["dog", "dog"]
+    image = LoadedModel.of(model).preprocessing(Image.fromarray(cat))
+    with torch.no_grad():
+        logits = model(image)[0]
+    expected = float(logits[1] - (logits[2] + logits[3]) / 2)
+    assert columns[0]["target"]["score"] == pytest.approx(expected, abs=1e-5)
+    assert columns[0]["target"]["probability"] == pytest.approx(float(logits.softmax(0)[1]))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -143,6 +192,16 @@ def test_wrong_options_leave_nothing(
         ({"method": ["gradcam", "gradcam"]}, ValueError, "method: expected each method once"),
         ({"method": []}, ValueError, "method: expected at least one"),
         ({"method": 5}, TypeError, "method: expected str or Sequence, got int"),
+        ({"method": "refinecam"}, ValueError, "method: refinecam has no map per layer"),
+        ({"aug_smooth": 1}, TypeError, "aug_smooth: expected bool, got int"),
+        ({"eigen_smooth": "yes"}, TypeError, "eigen_smooth: expected bool, got str"),
+        (
+            {"method": ["gradcam", "eigencam"], "eigen_smooth": True},
+            ValueError,
+            "eigen_smooth: the map of eigencam is no sum over channels",
+        ),
+        ({"batch_size": 0}, ValueError, "batch_size: expected at least 1, got 0"),
+        ({"target": camfuse.Contrast(1.5)}, TypeError, "target: expected a class, a name"),
         ({"keyframes": 0}, ValueError, "keyframes: expected at least 1, got 0"),
         ({"keyframes": 2.5}, TypeError, "keyframes: expected a whole number, got 2.5"),
         ({"curve": 5}, TypeError, "curve: expected str or None, got int"),

@@ -225,6 +225,13 @@ def test_a_photograph_without_a_layer_does_not_take_it_from_others(
     assert failed == ["4.png"]
 
 
+def test_smoothing_reaches_every_photograph(
+    model: nn.Module, photographs: Path, tmp_path: Path
+) -> None:
+    results = run(model, photographs, tmp_path, question=camfuse.Question(aug_smooth=True))
+    assert all(result.to_dict()["aug_smooth"] for result in results)
+
+
 def test_a_folder_is_taken_in_order_of_name_and_only_its_images(tmp_path: Path) -> None:
     for name in ("b.JPG", "a.png", "notes.txt", "c.webp", "._a.png"):
         (tmp_path / name).touch()

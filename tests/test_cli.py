@@ -373,6 +373,25 @@ class TestCompare:
         assert "layercam of" in lines[2]
 
 
+class TestSmoothing:
+    def test_smoothed_maps_are_saved_and_reported(self, folder, capsys):
+        assert animate("--json", "--save-maps", "plain.safetensors") == 0
+        plain = json.loads(capsys.readouterr().out)
+        assert animate("--json", "--aug-smooth", "--save-maps", "smooth.safetensors") == 0
+        smooth = json.loads(capsys.readouterr().out)
+        assert (plain["aug_smooth"], smooth["aug_smooth"]) == (False, True)
+        assert not smooth["eigen_smooth"]
+        assert smooth["target"] == plain["target"]
+        flat = [load_stack(f"{name}.safetensors").flat for name in ("plain", "smooth")]
+        assert not flat[0].equal(flat[1])
+
+    def test_what_a_method_cannot_is_one_line(self, folder, capsys):
+        assert animate("--method", "eigencam", "--eigen-smooth") == 2
+        assert "--eigen-smooth: the map of eigencam is no sum" in capsys.readouterr().err
+        assert animate("--batch-size", "0") == 2
+        assert "--batch-size: expected at least 1, got 0" in capsys.readouterr().err
+
+
 class TestShortVideos:
     def test_keyframes_and_thinning_leave_fewer_frames(self, folder, capsys):
         assert animate("--keyframes", "2", "--json") == 0

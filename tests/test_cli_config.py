@@ -67,6 +67,15 @@ def test_a_list_is_an_option_repeated(capsys):
     assert [one["method"] for one in columns] == ["gradcam", "layercam"]
 
 
+def test_a_flag_is_true_or_false_and_can_be_taken_back(capsys):
+    Path("camfuse.toml").write_text('model = "own:make"\nsize = 64\naug-smooth = true\n')
+    assert animate(capsys)["aug_smooth"] is True
+    assert animate(capsys, "--no-aug-smooth")["aug_smooth"] is False
+    Path("camfuse.toml").write_text('model = "own:make"\nsize = 64\naug-smooth = false\n')
+    assert animate(capsys)["aug_smooth"] is False
+    assert animate(capsys, "--aug-smooth")["aug_smooth"] is True
+
+
 def test_another_file_may_be_named(capsys):
     Path("camfuse.toml").write_text('model = "nobody:knows"\n')
     Path("mine.toml").write_text('model = "own:make"\nsize = 64\n')
@@ -86,6 +95,8 @@ def test_another_file_may_be_named(capsys):
         ("debug = true", "debug: has no default; say --debug when calling a command"),
         ("[animate]\njson = true", "animate.json: has no default; say --json when calling"),
         ("sheet = 1", "camfuse.toml: sheet: expected a table, got 1"),
+        ('aug-smooth = "yes"', "aug-smooth: expected true or false, got 'yes'"),
+        ("aug-smooth = 1", "aug-smooth: expected true or false, got 1"),
         ("method = [true]", "method: expected a text or a number, got True"),
         ("size = {a = 1}", "size: expected a text or a number, got {'a': 1}"),
         ('size = "big"', "size"),

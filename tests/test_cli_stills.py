@@ -63,6 +63,17 @@ def test_a_still_is_a_picture_or_the_raw_map(folder):
     assert np.array_equal(raw, load_stack("x.safetensors")["3"][0].numpy())
 
 
+def test_a_still_and_a_sheet_can_be_smoothed(folder, capsys):
+    animated("--aug-smooth")
+    assert main([*STILL, "3", "--out", "x.npy", "--aug-smooth"]) == 0
+    assert np.array_equal(np.load("x.npy"), load_stack("x.safetensors")["3"][0].numpy())
+    capsys.readouterr()
+    for command in (SHEET, [*STILL, "3"]):
+        assert main([*command, "--aug-smooth", "--json"]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert (report["aug_smooth"], report["eigen_smooth"]) == (True, False)
+
+
 def test_the_global_range_of_a_still_is_that_of_all_layers(folder):
     for layer in SHOWN:
         for way in ("layer", "global"):
@@ -135,6 +146,8 @@ def test_people_are_told_what_is_shown(folder, capsys):
         ("sheet photo.png --size 3", "size: expected 16 to 8192, got 3"),
         ("sheet photo.png --keyframes 0", "keyframes: expected at least 1, got 0"),
         ("sheet photo.png --normalize both", "normalize: expected 'layer' or 'global', got 'both'"),
+        ("sheet photo.png --eigen-smooth --method eigencam", "--eigen-smooth: the map of eigencam"),
+        ("still photo.png --layer 0 --batch-size 0", "--batch-size: expected at least 1, got 0"),
         ("still photo.png --layer 0 --out x.gif", "must end in .png or .npy"),
         ("still photo.png --layer 0 --out ./photo.png", "out: expected another file than the phot"),
         ("still photo.png --layer 0 --out link.png", "got 'link.png'"),
