@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 import camfuse
 from camfuse import reference
-from camfuse.methods.base import PassMethod, RuleMethod
 from oracle import autograd_pairs, relative_error
+from registry import PLAIN, RULES
 from small_models import DeadEnd, Residual
 
 
@@ -25,18 +25,6 @@ def x() -> Tensor:
     return torch.randn(2, 3, 9, 14, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
-RULES = {
-    name: method.rule
-    for name, method in camfuse.METHODS.items()
-    if isinstance(method, RuleMethod) and method.target is None
-}
-ONE_PASS = [
-    name
-    for name, method in camfuse.METHODS.items()
-    if not (method.whole or method.only or method.second_order or isinstance(method, PassMethod))
-]
-
-
 @pytest.mark.parametrize("method", RULES)
 def test_maps_follow_the_formula(model: nn.Module, x: Tensor, method: str) -> None:
     stack = camfuse.layer_cams(model, x, method=method)
@@ -49,7 +37,7 @@ def test_maps_follow_the_formula(model: nn.Module, x: Tensor, method: str) -> No
 def test_several_methods_share_one_pass_and_equal_single_ones(model: nn.Module, x: Tensor) -> None:
     passes: list[int] = []
     model.register_forward_pre_hook(lambda *_: passes.append(1))
-    methods = ONE_PASS
+    methods = PLAIN
     camfuse.layer_cams(model, x, method=methods)
     together = camfuse.layer_cams(model, x, method=methods)
     assert len(passes) == 2

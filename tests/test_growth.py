@@ -8,12 +8,8 @@ import pytest
 import torch
 
 import camfuse
-from camfuse.methods.base import PassMethod
+from registry import ONE_PASS, OWN_PASSES
 from small_models import Residual
-
-PER_LAYER = [method for method in camfuse.METHODS.values() if not method.whole]
-FAST = [one.name for one in PER_LAYER if not isinstance(one, PassMethod) and one.name != "cam"]
-SLOW = [one.name for one in PER_LAYER if isinstance(one, PassMethod) and one.name != "legrad"]
 
 
 def resident() -> int:
@@ -51,13 +47,13 @@ def check(repeat, times: int) -> None:
 
 
 @pytest.mark.parametrize("times", [40, pytest.param(1000, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("methods", [FAST, SLOW], ids=["fast", "slow"])
+@pytest.mark.parametrize("methods", [ONE_PASS, OWN_PASSES], ids=["one pass", "own passes"])
 def test_calls_leave_nothing_behind(methods: list[str], times: int) -> None:
     model = Residual().eval()
     check(lambda: explain(model, methods), times)
 
 
 @pytest.mark.parametrize("times", [40, pytest.param(1000, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("methods", [FAST, SLOW], ids=["fast", "slow"])
+@pytest.mark.parametrize("methods", [ONE_PASS, OWN_PASSES], ids=["one pass", "own passes"])
 def test_models_leave_nothing_behind(methods: list[str], times: int) -> None:
     check(lambda: explain(Residual().eval(), methods), times)

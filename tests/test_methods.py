@@ -12,11 +12,9 @@ from write_method_docs import PAGE, PICTURES, page, picture_of
 
 import camfuse
 from camfuse.methods import METHODS
+from registry import PER_LAYER, WHOLE
 from small_models import Residual
 from test_capture import assert_same, snapshot
-
-PER_LAYER = [name for name, method in METHODS.items() if not method.whole]
-WHOLE = [name for name, method in METHODS.items() if method.whole]
 
 
 class Small(Residual):

@@ -17,6 +17,7 @@ from camfuse.capture import capture
 from camfuse.collect import MapCollector
 from camfuse.methods import METHODS
 from camfuse.targets import count_targets, segmentation_mean
+from registry import PLAIN
 from small_models import Branches, DeadEnd, OverwrittenView, Residual
 
 aten = torch.ops.aten
@@ -53,7 +54,7 @@ TARGETS = [None, 1, [1, 2], torch.tensor([[0, 1], [2, 3]])]
 @pytest.mark.parametrize("target", TARGETS, ids=["none", "one", "per sample", "several"])
 def test_nothing_waits_during_a_pass(kind, target):
     model, x = make(kind)
-    collector = MapCollector(list(METHODS.values()), 0, targets=count_targets(target))
+    collector = MapCollector([METHODS[name] for name in PLAIN], 0, targets=count_targets(target))
     for _ in range(2):  # the first pass learns
         with NoWaiting():
             found = capture(model, x, collector, target=target)

@@ -9,7 +9,10 @@ from collections.abc import Callable
 import torch
 from PIL import Image
 from skimage import data
+from sklearn.datasets import load_digits
 from torch import Tensor
+from torch.nn import functional as F
+from torchvision.models import VisionTransformer
 
 import camfuse
 from camfuse.methods.base import Method
@@ -17,6 +20,7 @@ from camfuse.methods.base import Method
 SIZE = 224
 LAYER = "_blocks.10._bn2"  # 14 x 14 positions, 112 channels
 LAST = "_relu"  # what global average pooling and one linear layer follow
+EPOCHS = 30
 STAGES = ["_blocks.4._bn2", "_blocks.10._bn2", "_blocks.15._bn2"]
 
 
@@ -34,7 +38,9 @@ def draw(method: Method) -> Image.Image:
     if method.whole:
         heat = WHOLE[method.name](model, x)
         return camfuse.still(_as_stack(heat), photograph, 0, size=SIZE)
-    layer = LAST if method.only else LAYER
+    if method.name == "legrad":
+        return _attention_to_a_digit()
+    layer = LAST if method.name == "cam" else LAYER
     stack = camfuse.layer_cams(model, x, method=method.name, layers=layer)
     return camfuse.still(stack, photograph, layer, size=SIZE)
 
@@ -60,6 +66,31 @@ def _refined(model: torch.nn.Module, x: Tensor) -> Tensor:
 
 def _first_concept(model: torch.nn.Module, x: Tensor) -> Tensor:
     return camfuse.factorize(model, x, LAYER, concepts=3).maps[:, 0]
+
+
+def _attention_to_a_digit() -> Image.Image:
+    """No weights of a vision transformer come with pip: a small one learns digits here."""
+    torch.manual_seed(0)
+    digits = load_digits()
+    x = torch.tensor(digits.images, dtype=torch.float32)[:, None].repeat(1, 3, 1, 1) / 8 - 1
+    x, y = F.interpolate(x, 32, mode="bilinear"), torch.tensor(digits.target)
+    model = VisionTransformer(32, 4, 4, 4, 64, 128, num_classes=10)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    for _ in range(EPOCHS):
+        for rows in torch.randperm(len(x) - 100).split(128):
+            loss = F.cross_entropy(model(x[rows]), y[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    model.eval()
+    with torch.no_grad():
+        right = (model(x[-100:]).argmax(1) == y[-100:]).float().mean()
+    print(f"the transformer knows {right:.0%} of 100 digits it has not seen")
+    layer = "encoder.layers.encoder_layer_3"
+    stack = camfuse.layer_cams(model, x[-1:], method="legrad", layers=layer)
+    picture = Image.fromarray(((x[-1] + 1) * 127.5).byte().permute(1, 2, 0).numpy())
+    picture = picture.resize((SIZE, SIZE), Image.Resampling.NEAREST)
+    return camfuse.still(stack, picture, layer, size=SIZE)
 
 
 WHOLE: dict[str, Callable[[torch.nn.Module, Tensor], Tensor]] = {

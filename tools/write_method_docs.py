@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from camfuse.methods import METHODS
-from camfuse.methods.base import Method
+from camfuse.methods.base import Method, PassMethod
 
 PAGE = Path(__file__).parents[1] / "docs" / "methods.md"
 PICTURES = PAGE.parent / "methods"
@@ -42,7 +42,7 @@ def _methods() -> str:
             _needs(method),
             _escaped(method.cost),
             f"`ops.{method.native}`" if method.native else "PyTorch",
-            f"no: {method.whole}" if method.whole else _escaped(method.only) or "yes",
+            _escaped(_per_layer(method)),
             _escaped(method.source),
         )
         lines.append(f"| {' | '.join(cells)} |")
@@ -50,12 +50,18 @@ def _methods() -> str:
 
 
 def _needs(method: Method) -> str:
+    if isinstance(method, PassMethod):
+        return "passes of its own"
     return "activations, gradients" if method.gradients else "activations"
+
+
+def _per_layer(method: Method) -> str:
+    return f"no: {method.whole}" if method.whole else method.only or "yes"
 
 
 def _escaped(text: str) -> str:
     """As a cell of a table shows it."""
-    return text.replace("|", "\\|").replace("*", "\\*").replace("_", "\\_")
+    return text.replace("|", "\\|").replace("*", "\\*").replace("_", "\\_").replace("<", "&lt;")
 
 
 def _pictures() -> str:

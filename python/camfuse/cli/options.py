@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 MAX_FPS = 1000
 
 _METHODS = (
-    "gradcam", "gradcam++", "xgradcam", "hirescam", "elementwise", "layercam",
-    "eigencam", "eigengradcam", "segeigencam", "randomcam", "finercam",
+    "gradcam", "gradcam++", "xgradcam", "hirescam", "elementwise", "layercam", "shapleycam",
+    "smoothgradcam++", "finercam", "cam", "legrad", "fullgrad", "eigencam", "eigengradcam",
+    "segeigencam", "kpcacam", "fem", "scorecam", "sscam", "iscam", "ablationcam", "randomcam",
 )  # fmt: skip
 _COLORMAPS = ("turbo", "jet", "viridis", "magma")
 _SAVED_LAYERS = ("stage-ends", "every:", "type:")
