@@ -7,14 +7,14 @@ from typing import get_args
 
 from torch import Tensor, nn
 
-from camfuse import ops
 from camfuse.amounts import parse_bytes
 from camfuse.augmentation import augmented
 from camfuse.capture import capture
 from camfuse.captured import Captured, Reshape
 from camfuse.checks import expect_whole
 from camfuse.collect import OnNonfinite
-from camfuse.inputs import Inputs, first_image
+from camfuse.finish import finished_map
+from camfuse.inputs import Inputs, first_image, image_size
 from camfuse.layers import LayerSelection, find_layer, unwrap
 from camfuse.methods import check_differentiable, find_method, find_methods
 from camfuse.methods.base import PassMethod, RuleMethod
@@ -130,7 +130,7 @@ def cam(
     *,
     method: str = "gradcam",
     target: Target = None,
-    size: tuple[int, int] | None = None,
+    size: Sequence[int] | None = None,
     relu: bool = True,
     reshape: Reshape | None = None,
     aug_smooth: bool = False,
@@ -147,7 +147,8 @@ def cam(
         layer: Name or module.
         method: One method.
         target: One target, as for :func:`layer_cams`.
-        size: ``(H, W)`` of the map; the input's by default.
+        size: ``(H, W)`` of the map, ``(L,)`` or ``(D, H, W)`` for sequences or volumes; the
+            input's by default.
         relu: Whether negative evidence becomes 0.
         reshape: As for :func:`layer_cams`, likewise the rest.
         aug_smooth: Whether maps are averaged over flips and brightness.
@@ -157,7 +158,7 @@ def cam(
         seed: For methods that draw at random.
 
     Returns:
-        ``[B, H, W]`` in [0, 1], each sample normalised by its own range; constant maps are 0.
+        ``[B, H, W]`` (or ``[B, *size]``) in [0, 1], each sample normalised by its own range; constant maps are 0.
 
     Raises:
         ValueError: If an argument does not fit, or the layer cannot be shown (with the reason).
@@ -166,9 +167,7 @@ def cam(
     """
     how = find_method(method)
     image = first_image(inputs)
-    if size is None and image.ndim != 4:
-        raise ValueError("size: expected (H, W), since no input is an image")
-    finished = size or (image.shape[2], image.shape[3])
+    finished = tuple(size or image_size(image))
     chosen = find_layer(unwrap(model), layer) if isinstance(layer, str) else layer
     if not isinstance(how, RuleMethod) or how.target or aug_smooth or eigen_smooth:
         stack = layer_cams(
@@ -190,7 +189,8 @@ def cam(
     maps: dict[tuple[Captured, int], Tensor] = {}
 
     def visit(found: Captured, target: int, A: Tensor, G: Tensor | None) -> None:
-        maps[found, target] = ops.fused_cam(A, G, rule, finished, relu=relu)
+        assert G is not None
+        maps[found, target] = finished_map(A, G, rule, found.size, finished, relu=relu)
 
     with fitting(Request(model, inputs, [how], chosen, reshape=reshape)):
         found = capture(
