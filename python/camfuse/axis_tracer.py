@@ -36,6 +36,8 @@ from camfuse.axes import (
     whole,
     without,
 )
+from camfuse.inputs import channel_axis, image_size
+from camfuse.structures import tensors_in
 
 aten = torch.ops.aten
 
@@ -62,24 +64,21 @@ class AxisTracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         # By storage: it may be let go and its place taken by another.
         self._known: dict[int, tuple[weakref.ref[Any], dict[object, Axes]]] = {}
 
-    def note_input(self, tensor: Tensor) -> None:
-        """Tells the axes of an image, which may have its channels first, last or after time."""
-        shape = tuple(tensor.shape)
-        if tensor.ndim not in (4, 5) or shape[0] != self.batch:
+    def following(self, arguments: Any) -> AxisTracer:
+        """Itself, to be entered, knowing the images among a model's arguments."""
+        for one in tensors_in(arguments):
+            self._note_image(one)
+        return self
+
+    def _note_image(self, tensor: Tensor) -> None:
+        # Three axes may be [B, C, L] or tokens [B, N, C]; the first convolution says so.
+        if tensor.ndim not in (4, 5) or len(tensor) != self.batch:
             return
-        few = [place for place in (1, 2, tensor.ndim - 1) if shape[place] <= 4]
-        channel = few[0] if few else 1
-        if tensor.ndim == 4 and channel == 2:
-            channel = 1
-        letters = iter(LETTERS[-(tensor.ndim - 2) :])
-        self.letters = self.letters or LETTERS[-(tensor.ndim - 2) :]
-        self._note(
-            tensor,
-            tuple(
-                whole(BATCH, n) if i == 0 else plain(n) if i == channel else whole(next(letters), n)
-                for i, n in enumerate(shape)
-            ),
-        )
+        channels, letters = channel_axis(tensor.shape), LETTERS[2 - tensor.ndim :]
+        self.letters = self.letters or letters
+        axes = [whole(*one) for one in zip(letters, image_size(tensor), strict=True)]
+        axes.insert(channels - 1, plain(tensor.shape[channels]))
+        self._note(tensor, (whole(BATCH, self.batch), *axes))
 
     def axes_of(self, tensor: Tensor) -> Axes | None:
         """The axes of a tensor, None if it was made of parameters and constants alone."""
@@ -153,7 +152,7 @@ class _Call:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         result: Any,
-        before: list[tuple[Axes | None, Sequence[int]]],
+        before: Sequence[tuple[Axes | None, Sequence[int]]],
     ) -> None:
         self.tracer, self.func, self.args, self.kwargs = tracer, func, args, kwargs
         self.results = [result] if isinstance(result, Tensor) else list(result)

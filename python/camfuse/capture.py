@@ -8,11 +8,12 @@ first selected layer is recorded by autograd, and the model is left as it was fo
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import traceback
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,11 +22,13 @@ from torch import Tensor, nn
 from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 from torch.autograd.graph import get_gradient_edge
 
+from camfuse.axis_tracer import AxisTracer
 from camfuse.captured import UNREACHED, Capture, Captured, Reshape, Visitor
-from camfuse.inputs import Inputs, call_arguments, first_image
+from camfuse.inputs import Inputs, call_arguments, first_image, image_size
 from camfuse.layers import LayerSelection, Selection, repeats_input, select_layers, unwrap
-from camfuse.layouts import Layout, LayoutTracker
-from camfuse.model_checks import check_model
+from camfuse.known_layouts import KnownLayouts, UnfamiliarError, layouts_of
+from camfuse.layouts import Layout
+from camfuse.model_checks import check_devices, check_model
 from camfuse.preserve import (
     borrowed_buffers,
     eager,
@@ -37,7 +40,9 @@ from camfuse.preserve import (
     release_spare_memory,
     state_tensors,
 )
+from camfuse.reshapes import CheckedReshape
 from camfuse.stack import Skipped
+from camfuse.structures import exchanged, maps_in, tensors_in
 from camfuse.targets import Scores, Target, on_host, resolve_targets
 
 
@@ -60,12 +65,13 @@ def capture(
     Args:
         model: Any module; wrappers for several devices are looked through, compiled models run
             eagerly.
-        inputs: A tensor ``[B, ...]``, a sequence of positional or a mapping of keyword arguments.
+        inputs: A tensor ``[B, ...]``, a sequence of positional or a mapping of keyword arguments;
+            among them may be a list of images ``[C, H, W]``, as detectors take.
         visit: Called once per layer and target (not for aliases, not where the target does not
             depend on the layer).
         layers: Which modules; see :mod:`camfuse.layers`.
         target: Which scores; see :mod:`camfuse.targets`.
-        reshape: Folds outputs whose layout is unknown into ``[B, C, h, w]``.
+        reshape: Folds outputs whose layout is unknown into ``[B, C, *grid]``.
         allow_training: Whether modules may be in training mode. Their buffers stay untouched.
         create_graph: Whether pairs stay attached to the graph, so that maps can be differentiated;
             ``requires_grad`` is then left alone, nothing is detached, and visits come after the
@@ -78,20 +84,33 @@ def capture(
     """
     model = unwrap(model)
     check_model(model, allow_training)
+    check_devices(model, first_image(inputs).device)
     selection = select_layers(model, layers)
     target = on_host(target)
     with one_at_a_time:
         known = rehearsal.overwritten if rehearsal else _overwritten.setdefault(model, {})
+        layouts = rehearsal.layouts if rehearsal else layouts_of(model, inputs)
         # What a model overwrites is learned by running into it: each retry knows more.
         copy_all = keep_saved = False
-        for _ in range(3):
+        for _ in range(4):
             one_pass = _Pass(
-                model, inputs, visit, selection, target, reshape, known, create_graph, copy_all
+                model,
+                inputs,
+                visit,
+                selection,
+                target,
+                reshape,
+                known,
+                layouts,
+                create_graph,
+                copy_all,
             )
             try:
                 found = one_pass.run(keep_saved, rehearsal.modes if rehearsal else ())
             except _OverwrittenError:
                 copy_all = True
+            except UnfamiliarError:
+                layouts.forget()
             except torch.OutOfMemoryError as error:
                 # The frames it came through hold activations, which a retry needs the memory of.
                 place = traceback.extract_tb(error.__traceback__)[-1]
@@ -122,10 +141,12 @@ class Rehearsal:
     Attributes:
         modes: Entered around the model's own code, whose parameters and buffers stay real.
         overwritten: What these passes learn, apart from what is known about the model.
+        layouts: Likewise.
     """
 
     modes: tuple[AbstractContextManager[object], ...]
     overwritten: dict[str, bool] = field(default_factory=dict)
+    layouts: KnownLayouts = field(default_factory=KnownLayouts)
 
 
 # What earlier passes taught about a model: whether a later module overwrites a layer's output.
@@ -154,19 +175,21 @@ class _Pass:
         target: Target,
         reshape: Reshape | None,
         overwritten: dict[str, bool],
+        layouts: KnownLayouts,
         create_graph: bool,
         copy_all: bool,
     ) -> None:
         self.model, self.visit, self.selection, self.target = model, visit, selection, target
         self.reshape, self.overwritten, self.create_graph = reshape, overwritten, create_graph
-        self.copy_all = copy_all
+        self.layouts, self.copy_all = layouts, copy_all
         self.modules = tuple(model.modules())
+        self.numbers = {module: i for i, module in enumerate(self.modules)}
         self.args, self.kwargs = call_arguments(model, inputs, create_graph=create_graph)
         image = first_image(inputs)
         self.batch = image.shape[0]
         self.devices = {one.device for one in (image, *state_tensors(self.modules))}
-        self.input_size = (image.shape[-2], image.shape[-1]) if image.ndim == 4 else (0, 0)
-        self.tracker = LayoutTracker(image)
+        self.input_size = image_size(image)
+        self.tracer = None if layouts.known else AxisTracer(self.batch)
 
         self.roots: list[Tensor] = []
         self.rooted_objects: list[Tensor] = []
@@ -201,13 +224,14 @@ class _Pass:
             stack.callback(self._let_go)
             _running.passes.append(self)
             stack.callback(_running.passes.pop)
-            # Every module is watched, selected or not: a layer's layout must not depend on which
-            # other layers are selected.
-            for module in self.modules:
+            # Once layouts are known, of all layers whichever are selected, these alone are watched.
+            for module in self.modules if self.tracer else self.selection.names:
                 handle = module.register_forward_hook(self._on_forward, with_kwargs=True)
                 stack.callback(handle.remove)
-            output = self.model(*self.args, **self.kwargs)
+            with self.tracer.following([self.args, self.kwargs]) if self.tracer else nullcontext():
+                output = self.model(*self.args, **self.kwargs)
             self.recording = False
+            self.layouts.known = True
             scores = resolve_targets(self.target, output, self.batch)
             del output
             self._check_versions()
@@ -226,24 +250,24 @@ class _Pass:
 
     def _on_forward(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-    ) -> Tensor | None:
+    ) -> Any:
         if not _running.passes or _running.passes[-1] is not self:
             return None  # another thread uses the model, or another capture runs inside this one
+        tensor = self._only_tensor(output)
         if not self.recording:
-            return self._recompute(module, output)
-        sources = [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)]
-        layout = None
-        if isinstance(output, Tensor) and output.is_floating_point():
-            layout = self.tracker.observe(module, sources[0] if sources else None, output)
+            return self._recompute(module, output, tensor)
+        self.calls[module] = call = self.calls.get(module, 0) + 1
+        if self.tracer is not None and isinstance(tensor, Tensor):
+            self.layouts.learn(self.numbers[module], call, tensor, self.tracer)
         if module not in self.selection.names:
             return None
         name = self._call_name(module)
         kind = type(module).__name__
-        folded = self._fold(module, output, layout)
+        folded = tensor if isinstance(tensor, str) else self._fold(module, name, tensor)
         if not torch.is_grad_enabled():
             folded = "computed without gradients inside the model"
-        if isinstance(folded, str):
-            self.skipped.append(Skipped(name, kind, folded))
+        if isinstance(folded, str) or isinstance(tensor, str):
+            self.skipped.append(Skipped(name, kind, str(folded)))
             return None
         spatial, shape = folded
         repeats = repeats_input(module)
@@ -253,11 +277,11 @@ class _Pass:
             index=len(self.layers),
             shape=shape,
             module=module,
-            call=self.calls[module],
+            call=call,
             spatial=spatial,
         )
         self.layers.append(record)
-        edge = _edge(output)
+        edge = _edge(tensor)
         record.alias_of = None if edge is None else self.by_edge.get(edge)
         if record.alias_of is not None:
             repeats = f"returns the tensor of {record.alias_of.name}"
@@ -266,47 +290,47 @@ class _Pass:
             self.skipped.append(Skipped(name, kind, f"{repeats}: shown under 'all' or by name"))
         if record.alias_of is not None:
             return None
-        returned = self._record(record, module, sources, output)
-        if returned is not output and layout is not None:
-            self.tracker.note(returned, layout.axes)
-        return returned
+        sources = list(tensors_in([args, kwargs]))
+        return exchanged(output, tensor, self._record(record, module, sources, tensor))
 
-    def _recompute(self, module: nn.Module, output: Any) -> Tensor | None:
+    def _only_tensor(self, output: Any) -> Tensor | str:
+        """The tensor in a module's output that has a map, or why there is none."""
+        if isinstance(output, Tensor):
+            return output if output.is_floating_point() else "output is not one floating tensor"
+        found = maps_in(output, self.batch)
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            return "output holds no floating tensor with the batch and two more axes"
+        return f"output holds {len(found)} floating tensors with the batch and more axes, not one"
+
+    def _recompute(self, module: nn.Module, output: Any, tensor: Tensor | str) -> Any:
         """Checkpointing runs modules again during the backward pass: nothing new is learned.
 
         But where the graph began at this module's output, it must begin again.
         """
-        if (
-            module in self.rooted_modules
-            and isinstance(output, Tensor)
-            and not output.requires_grad
-        ):
-            return output.detach().requires_grad_().clone()
-        return None
+        if isinstance(tensor, str) or module not in self.rooted_modules or tensor.requires_grad:
+            return None
+        return exchanged(output, tensor, tensor.detach().requires_grad_().clone())
 
     def _fold(
-        self, module: nn.Module, output: Any, layout: Layout | None
-    ) -> tuple[Reshape, tuple[int, int, int]] | str:
-        """How the output becomes ``[B, C, h, w]`` and its shape then, or why it cannot."""
-        if not isinstance(output, Tensor) or not output.is_floating_point():
-            return "output is not one floating tensor"
-        if layout is not None:
-            spatial: Reshape = layout.spatial
-        elif output.ndim <= 2:
-            return "no spatial extent"
-        elif self.reshape is not None:
-            spatial = self.reshape
-        else:
-            return "layout unknown, pass reshape="
-        shape = layout.shape(output) if layout else tuple(spatial(output.detach()).shape)
-        if len(shape) != 4 or shape[0] != self.batch:
-            raise ValueError(
-                f"reshape: expected ({self.batch}, C, h, w) from the {tuple(output.shape)} of a "
-                f"{type(module).__name__}, got {shape}"
-            )
-        if shape[2:] == (1, 1) and module not in self.selection.explicit:
-            return "no spatial extent (1 x 1): shown by name"
-        return spatial, (shape[1], shape[2], shape[3])
+        self, module: nn.Module, name: str, output: Tensor
+    ) -> tuple[Reshape, tuple[int, ...]] | str:
+        """How the output becomes ``[B, C, rows, columns]``, and its ``(C, *grid)``, or why not."""
+        explicit = module in self.selection.explicit
+        layout = self.layouts.find(self.numbers[module], self.calls[module], output)
+        if isinstance(layout, Layout):
+            if math.prod(layout.grid) == 1 and not explicit:
+                size = " x ".join(map(str, layout.grid))
+                return f"no spatial extent ({size}): shown by name"
+            return layout.spatial, (layout.channels, *layout.grid)
+        foldable = layout.endswith("pass reshape=") or explicit
+        if self.reshape is None or output.ndim <= 2 or not foldable:
+            return layout
+        folding = CheckedReshape(self.reshape, name, self.batch)
+        folding(output.detach())
+        assert folding.shape is not None
+        return folding, folding.shape[1:]
 
     def _record(
         self, record: Captured, module: nn.Module, sources: list[Tensor], output: Tensor
@@ -448,8 +472,7 @@ class _Pass:
     # Names and reasons
 
     def _call_name(self, module: nn.Module) -> str:
-        self.calls[module] = call = self.calls.get(module, 0) + 1
-        name = self.selection.names[module]
+        name, call = self.selection.names[module], self.calls[module]
         return name if call == 1 else f"{name}#{call}"
 
     def _is_explicit(self, module: nn.Module) -> bool:

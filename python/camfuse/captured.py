@@ -13,7 +13,7 @@ from camfuse.stack import Skipped
 from camfuse.targets import Scores
 
 Reshape = Callable[[Tensor], Tensor]
-"""From an output of unknown layout (and from its gradient) to ``[B, C, h, w]``."""
+"""From an output of unknown layout (and from its gradient) to ``[B, C, *grid]``."""
 
 UNREACHED = "target does not depend on it"
 """Why a captured layer that no gradient reached is not shown."""
@@ -27,7 +27,7 @@ class Captured:
         name: Module name, with ``#2`` for a second call.
         type: Class name of the module.
         index: Position in the order of execution among captured layers.
-        shape: ``(C, h, w)``.
+        shape: ``(C, *grid)``, where the grid is ``(h, w)`` for images.
         module: The module that was called.
         call: Which of its calls in the pass this is, from 1.
         shown: Whether it becomes a frame.
@@ -38,14 +38,14 @@ class Captured:
     name: str
     type: str
     index: int
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     module: nn.Module
     call: int
     shown: bool = True
     alias_of: Captured | None = None
     reached: bool = False
     # The activation until the last gradient has come, what tells whether it was overwritten, and
-    # how to fold both into [B, C, h, w].
+    # how to fold both into [B, C, rows, columns].
     activation: Tensor | None = None
     watched: Tensor | None = None
     version: int = 0
@@ -64,7 +64,10 @@ class Visitor(Protocol):
     def __call__(
         self, layer: Captured, target: int, activations: Tensor, gradients: Tensor, /
     ) -> None:
-        """``activations`` and ``gradients`` are ``[B, C, h, w]``, valid during the call only."""
+        """``activations`` and ``gradients`` are ``[B, C, rows, columns]``, valid during the call only.
+
+        Volumes ``(D, h, w)`` have rows of ``D x h``, sequences one row.
+        """
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class Capture:
         warnings: What the reader should know.
         scores: Resolved targets.
         batch: Number of samples.
-        input_size: ``(H, W)`` of the first image among the inputs.
+        input_size: ``(H, W)`` of the first image among the inputs; ``(L,)``, ``(D, H, W)``.
     """
 
     layers: tuple[Captured, ...]
@@ -85,7 +88,7 @@ class Capture:
     warnings: tuple[str, ...]
     scores: Scores
     batch: int
-    input_size: tuple[int, int]
+    input_size: tuple[int, ...]
 
 
 def join(parts: Sequence[Capture]) -> Capture:

@@ -71,7 +71,8 @@ def select_layers(model: nn.Module, layers: LayerSelection) -> Selection:
             A text that names a group means the group, even where a layer has the same name.
 
     Raises:
-        ValueError: If a name or glob matches nothing, or a module is not part of the model.
+        ValueError: If a name or glob matches nothing, a module is not part of the model, or the
+            same layer is named twice.
     """
     names = layer_names(model)
     modules = {name: module for module, name in names.items()}
@@ -90,7 +91,7 @@ def select_layers(model: nn.Module, layers: LayerSelection) -> Selection:
             inner = unwrap(item)
             if inner not in names:
                 raise ValueError(f"layers: this {type(item).__name__} is not part of the model")
-            explicit.add(inner)
+            _add_once(inner, names, explicit)
         elif item in GROUPS:
             everything |= item == "all"
             chosen.update(module for module in names if _in_group(module, item))
@@ -100,7 +101,7 @@ def select_layers(model: nn.Module, layers: LayerSelection) -> Selection:
                 raise _unmatched(item, modules)
             chosen.update(matches)
         else:
-            explicit.add(find_layer(model, item))
+            _add_once(find_layer(model, item), names, explicit)
     if not chosen | explicit:
         raise ValueError("layers: expected at least one layer, got none")
     return Selection(
@@ -108,6 +109,12 @@ def select_layers(model: nn.Module, layers: LayerSelection) -> Selection:
         explicit=frozenset(explicit),
         everything=everything,
     )
+
+
+def _add_once(module: nn.Module, names: dict[nn.Module, str], chosen: set[nn.Module]) -> None:
+    if module in chosen:
+        raise ValueError(f"layers: expected each layer once, got {names[module]!r} twice")
+    chosen.add(module)
 
 
 def selects_several(text: str) -> bool:

@@ -15,8 +15,8 @@ def check_model(model: nn.Module, allow_training: bool) -> None:
 
     Raises:
         ValueError: If it is no module, runs no hooks, is in training mode and may not be, has no
-            parameters yet, holds inference tensors or is on a device without kernels; the message
-            says what to do.
+            parameters yet, is quantised, holds inference tensors or is on a device without kernels;
+            the message says what to do.
     """
     if not isinstance(model, nn.Module):
         raise ValueError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
@@ -30,6 +30,9 @@ def check_model(model: nn.Module, allow_training: bool) -> None:
             f"model: {where} is in training mode, which makes maps depend on the batch and on "
             "chance; call model.eval(), or pass allow_training=True"
         )
+    for module in modules:
+        if any(isinstance(value, torch.ScriptObject) for value in vars(module).values()):
+            raise _quantized(f"a {type(module).__module__}.{type(module).__name__}")
     tensors = state_tensors(modules)
     for device in {tensor.device for tensor in tensors}:
         if device.type != "meta":  # where offloaded parameters wait to be fetched
@@ -37,8 +40,45 @@ def check_model(model: nn.Module, allow_training: bool) -> None:
     for tensor in tensors:
         if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
             raise ValueError("model: a lazy layer has no parameters yet; run the model once first")
+        if tensor.is_quantized or not _ordinary(tensor):
+            raise _quantized(f"parameters that are {type(tensor).__name__}, {tensor.dtype}")
         if tensor.is_inference():
             raise ValueError(
                 "model: its parameters or buffers are inference tensors, for which no gradient can "
                 "be computed; load the model outside torch.inference_mode()"
             )
+
+
+def check_devices(model: nn.Module, device: torch.device) -> None:
+    """Checks that inputs on ``device`` can be given to ``model``, an unwrapped one.
+
+    Raises:
+        ValueError: If all of the model is elsewhere and nothing fetches it.
+    """
+    modules = tuple(model.modules())
+    homes = {tensor.device for tensor in state_tensors(modules)}
+    if not homes or device in homes:
+        return
+    # Libraries that offload parameters fetch them before a module runs.
+    if any(one.type == "meta" for one in homes) and any(map(_is_fetched, modules)):
+        return
+    where = ", ".join(sorted(map(str, homes)))
+    raise ValueError(
+        f"inputs: expected them where the model is, on {where}, got {device}; move one with .to()"
+    )
+
+
+def _is_fetched(module: nn.Module) -> bool:
+    return bool(module._forward_pre_hooks) or hasattr(module, "_hf_hook")
+
+
+def _ordinary(tensor: torch.Tensor) -> bool:
+    """Whether it is a tensor of torch's own, rather than one that packs its numbers otherwise."""
+    return type(tensor).__module__.partition(".")[0] == "torch"
+
+
+def _quantized(what: str) -> ValueError:
+    return ValueError(
+        f"model: it has {what}, as quantised models do, through which no gradient can be computed; "
+        "pass the model that was quantised"
+    )

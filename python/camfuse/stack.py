@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -23,7 +24,8 @@ class LayerInfo:
     Attributes:
         name: Dotted module name; ``name#2`` for the second call of a module.
         type: Class name of the module.
-        shape: ``(C, h, w)`` of its activation.
+        shape: ``(C, h, w)`` of its activation; ``(C, l)`` or ``(C, d, h, w)`` in networks for
+            sequences and volumes.
         index: Position in the order of execution, from 0.
         alias_of: Name of the layer whose very tensor this one returned, if any.
         degenerate: Methods whose map is only rounding noise here: its largest magnitude is below
@@ -33,15 +35,15 @@ class LayerInfo:
 
     name: str
     type: str
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     index: int
     alias_of: str | None = None
     degenerate: tuple[str, ...] = ()
     shown: bool = True
 
     @property
-    def size(self) -> tuple[int, int]:
-        """``(h, w)`` of the map."""
+    def size(self) -> tuple[int, ...]:
+        """The grid of the map: ``(h, w)``, or ``(l,)``, or ``(d, h, w)``."""
         return self.shape[1:]
 
 
@@ -62,7 +64,7 @@ class CamStack:
 
     Attributes:
         layers: The captured layers in order of execution.
-        flat: All maps ``[R, T, B, h, w]``, layer after layer, in one flat f32 or f64 buffer. Maps,
+        flat: All maps ``[R, T, B, *grid]``, layer after layer, in one flat f32 or f64 buffer. Maps,
             ranges and scores are on the model's device until :meth:`cpu` is called.
         offsets: Where each layer begins in ``flat``; an alias begins where its original does.
         ranges: ``[L, R, T, B, 2]``, minimum and maximum of each signed map.
@@ -71,7 +73,7 @@ class CamStack:
         targets: Class indices ``[T, B]``, int64; -1 where a function of the output was explained.
         scores: Target scores ``[T, B]``.
         probabilities: Softmax of the output at the targets ``[T, B]``, f32; NaN for functions.
-        input_size: ``(H, W)`` of the model's input.
+        input_size: ``(H, W)`` of the model's input, or ``(L,)``, or ``(D, H, W)``.
         model: What the model is called.
         skipped: Selected layers that are not shown, with reasons.
         warnings: What the reader of these maps should know.
@@ -88,7 +90,7 @@ class CamStack:
     targets: Tensor
     scores: Tensor
     probabilities: Tensor
-    input_size: tuple[int, int]
+    input_size: tuple[int, ...]
     model: str = ""
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -106,7 +108,7 @@ class CamStack:
         )
 
     def __getitem__(self, name: str) -> Tensor:
-        """The signed map ``[B, h, w]`` of a layer, where there is one method and one target."""
+        """The signed map ``[B, *grid]`` of a layer, where there is one method and one target."""
         r, t, _ = self.axes
         if (r, t) != (1, 1):
             raise ValueError(
@@ -137,21 +139,21 @@ class CamStack:
             raise KeyError(f"{layer}: {reason}") from None
 
     def maps(self, layer: str | int) -> Tensor:
-        """The signed maps of one layer, a view ``[R, T, B, h, w]``."""
+        """The signed maps of one layer, a view ``[R, T, B, *grid]``."""
         i = self.position(layer)
         shape = (*self.axes, *self.layers[i].size)
         start = self.offsets[i]
         return self.flat[start : start + torch.Size(shape).numel()].view(shape)
 
     def offset(self, layer: int, *, method: int = 0, target: int = 0, sample: int = 0) -> int:
-        """Where one map ``h x w`` begins in ``flat``."""
+        """Where one map begins in ``flat``."""
         _, t, b = self.axes
         wanted = {"method": method, "target": target, "sample": sample}
         for (name, index), count in zip(wanted.items(), self.axes, strict=True):
             if not 0 <= index < count:
                 raise IndexError(f"{name}: expected 0..{count - 1}, got {index}")
-        h, w = self.layers[layer].size
-        return self.offsets[layer] + ((method * t + target) * b + sample) * h * w
+        numbers = math.prod(self.layers[layer].size)
+        return self.offsets[layer] + ((method * t + target) * b + sample) * numbers
 
     def normalized(
         self,
@@ -159,7 +161,7 @@ class CamStack:
         mode: Normalization = "layer",
         *,
         relu: bool = True,
-        size: tuple[int, int] | None = None,
+        size: tuple[int, ...] | None = None,
     ) -> Tensor:
         """One layer's maps as they are displayed, in [0, 1].
 
@@ -167,10 +169,14 @@ class CamStack:
             layer: Name or position.
             mode: ``"layer"`` uses each map's own range, ``"global"`` that over all layers.
             relu: Whether negative evidence becomes 0 first.
-            size: ``(H, W)`` to upsample to (bilinear, half-pixel centres); None keeps ``h x w``.
+            size: ``(H, W)`` to upsample to (bilinear, half-pixel centres), ``(L,)`` (linear) or
+                ``(D, H, W)`` (trilinear); None keeps the grid.
 
         Returns:
-            ``[R, T, B, h, w]`` or ``[R, T, B, H, W]``; constant maps become 0.
+            ``[R, T, B, *grid]`` or ``[R, T, B, *size]``; constant maps become 0.
+
+        Raises:
+            ValueError: If ``size`` has not as many numbers as the grid.
         """
         if mode not in ("layer", "global"):
             raise ValueError(f"mode: expected 'layer' or 'global', got {mode!r}")
@@ -178,13 +184,11 @@ class CamStack:
         limits = self.ranges[self.position(layer)] if mode == "layer" else self.global_ranges
         if relu:
             maps, limits = maps.clamp(min=0), limits.clamp(min=0)
-        low, high = limits[..., 0, None, None], limits[..., 1, None, None]
+        limits = limits.view(*self.axes, *[1] * len(self.layers[self.position(layer)].size), 2)
+        low, high = limits.unbind(-1)
         span = high - low
         scaled = torch.where(span > 0, (maps - low) / span, torch.zeros_like(maps)).clamp(0, 1)
-        if size is None:
-            return scaled
-        resized = F.interpolate(scaled.flatten(0, 2)[:, None], size, mode="bilinear")
-        return resized.view(*self.axes, *size)
+        return scaled if size is None else resize(scaled, size, leading=3)
 
     def target_name(self, target: int = 0, sample: int = 0) -> str | None:
         """Name of a target, by position; None if it is not known."""
@@ -273,6 +277,22 @@ def _checked(name: str, index: int, count: int) -> int:
 
 def _only(index: int) -> slice:
     return slice(index, index + 1)
+
+
+def resize(maps: Tensor, size: Sequence[int], *, leading: int) -> Tensor:
+    """Maps interpolated to ``size``: linear, bilinear or trilinear, half-pixel centres.
+
+    Args:
+        maps: ``[..., *grid]``.
+        size: As many numbers as the grid has.
+        leading: How many axes come before the grid.
+    """
+    grid = maps.shape[leading:]
+    if len(size) != len(grid):
+        raise ValueError(f"size: expected {len(grid)} numbers, as {tuple(grid)}, got {size}")
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(grid)]
+    resized = F.interpolate(maps.flatten(0, leading - 1)[:, None], list(size), mode=mode)
+    return resized.view(*maps.shape[:leading], *size)
 
 
 def pack(maps: Sequence[Tensor]) -> tuple[Tensor, tuple[int, ...]]:

@@ -20,7 +20,7 @@ from camfuse.colormaps import Colormap, color_table
 from camfuse.images import ImageSource, read_image
 from camfuse.render import Frames, render
 from camfuse.stack import CamStack, Normalization
-from camfuse.views import choose_views, title_of
+from camfuse.views import check_pictures, choose_views, title_of
 
 _BACKGROUND, _STRONG, _WEAK = 16, 255, 170  # grey, and opacity of white text
 _SMALLEST, _LARGEST = 16, 8192  # longer side that a canvas allows
@@ -85,6 +85,7 @@ def still(
         ValueError: If it does not fit, or several methods or targets are left.
     """
     check_look(normalize=normalize, size=size, colormap=colormap)
+    check_pictures([stack])
     photograph = read_image(image)
     if size is None:
         size = min(max(*photograph.size, _SMALLEST), _LARGEST)

@@ -140,7 +140,9 @@ def _stack(header: dict[str, Any], tensors: dict[str, Tensor]) -> CamStack:
     methods = tuple(_text(name) for name in _list(header["methods"]))
     t, b = (_count(n, at_least=1) for n in _list(header["targets"]))
     axes = (_count(len(methods), at_least=1), t, b)
-    h, w = (_count(n) for n in _list(header["input_size"]))
+    input_size = tuple(_count(n) for n in _list(header["input_size"]))
+    if not 1 <= len(input_size) <= 3:
+        raise ValueError(f"input_size: expected 1 to 3 numbers, got {_short(input_size)}")
     stack = CamStack(
         layers=layers,
         flat=_tensor(tensors, "maps", (tensors["maps"].numel(),)),
@@ -151,7 +153,7 @@ def _stack(header: dict[str, Any], tensors: dict[str, Tensor]) -> CamStack:
         targets=_tensor(tensors, "targets", (t, b), torch.int64),
         scores=_tensor(tensors, "scores", (t, b)),
         probabilities=_tensor(tensors, "probabilities", (t, b)),
-        input_size=(h, w),
+        input_size=input_size,
         model=_text(header["model"]),
         skipped=tuple(
             Skipped(_text(one["name"]), _text(one["type"]), _text(one["reason"]))
@@ -174,7 +176,7 @@ def _check_maps(stack: CamStack) -> None:
 
     Whoever walks over all maps then does no more work than the file is long, aliases aside.
     """
-    extents: dict[tuple[int, int, int], Tensor] = {}  # by offset, h and w
+    extents: dict[tuple[int, ...], Tensor] = {}  # by offset and grid
     room = stack.flat.numel()
     for i, (layer, offset) in enumerate(zip(stack.layers, stack.offsets, strict=True)):
         place = (offset, *layer.size)
@@ -197,13 +199,15 @@ def _check_maps(stack: CamStack) -> None:
 
 
 def _layer(entry: dict[str, Any]) -> LayerInfo:
-    c, h, w = (_count(n, at_least=1) for n in _list(entry["shape"]))
+    shape = tuple(_count(n, at_least=1) for n in _list(entry["shape"]))
+    if not 2 <= len(shape) <= 4:
+        raise ValueError(f"shape: expected 2 to 4 numbers, got {_short(shape)}")
     if not isinstance(entry["shown"], bool):
         raise ValueError(f"shown: expected true or false, got {_short(entry['shown'])}")
     return LayerInfo(
         name=_text(entry["name"]),
         type=_text(entry["type"]),
-        shape=(c, h, w),
+        shape=shape,
         index=_count(entry["index"]),
         alias_of=None if entry["alias_of"] is None else _text(entry["alias_of"]),
         degenerate=tuple(_text(method) for method in _list(entry["degenerate"])),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from camfuse.devices import upload
+from camfuse.structures import tensors_in
 
 TargetFunction = Callable[[Any], Tensor]
 """From the model's output to one score per sample ``[B]`` (or one for the batch, if B is 1)."""
@@ -54,7 +55,7 @@ def resolve_targets(target: Target, output: Any, batch: int) -> Scores:
 
     Raises:
         ValueError: If the target does not fit the output: wrong count, class out of range, an
-            output that is no ``[B, classes]`` tensor, a function that returns no ``[B]`` tensor.
+            output without exactly one ``[B, classes]`` tensor, a function that returns no ``[B]`` tensor.
     """
     resolved = [_resolve_one(one, output, batch) for one in _split(target)]
     if not resolved:
@@ -98,28 +99,54 @@ def part_of_target(target: Target, batch: int, part: slice) -> Target:
     return indices[..., part]
 
 
-def segmentation_mean(category: int, mask: Tensor | None = None) -> TargetFunction:
-    """Mean logit of one class of a segmentation output ``[B, classes, H, W]``.
+def segmentation_mean(
+    category: int, mask: Tensor | None = None, *, output: str = "out"
+) -> TargetFunction:
+    """Mean logit of one class of a segmentation output ``[B, classes, *grid]``.
 
     Args:
         category: The class.
-        mask: Optional ``[H, W]`` or ``[B, H, W]``; the mean is taken over its non-zero pixels.
+        mask: Optional ``[*grid]`` or ``[B, *grid]``; the mean is taken over its non-zero pixels.
+        output: Which output of a model that returns several by name, as torchvision's return
+            ``out`` and ``aux``.
     """
-    return _SegmentationMean(category, mask)
+    return _SegmentationMean(category, mask, output)
 
 
 @dataclass(frozen=True, eq=False)
 class _SegmentationMean:
     category: int
     mask: Tensor | None
+    output: str
 
     def __call__(self, output: Any) -> Tensor:
-        logits: Tensor = output["out"] if isinstance(output, dict) else output
+        logits = self._logits(output)
         plane = logits[:, self.category]
+        places = tuple(range(1, plane.ndim))
         if self.mask is None:
-            return plane.mean((-2, -1))
+            return plane.mean(places)
+        if self.mask.ndim not in (plane.ndim - 1, plane.ndim):
+            raise ValueError(
+                f"mask: expected {tuple(plane.shape[1:])}, with or without the batch before it, "
+                f"got shape {tuple(self.mask.shape)}"
+            )
         weight = (self.mask != 0).to(plane, non_blocking=True).expand_as(plane)
-        return (plane * weight).sum((-2, -1)) / weight.sum((-2, -1)).clamp(min=1)
+        return (plane * weight).sum(places) / weight.sum(places).clamp(min=1)
+
+    def _logits(self, output: Any) -> Tensor:
+        if isinstance(output, Mapping):
+            if self.output not in output:
+                names = ", ".join(map(repr, output))
+                raise ValueError(f"output: expected one of {names}, got {self.output!r}")
+            output = output[self.output]
+        if not isinstance(output, Tensor) or output.ndim < 3:
+            got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise ValueError(f"target: expected logits (B, classes, H, W) to take means of, got {got}")
+        if not 0 <= self.category < output.shape[1]:
+            raise ValueError(
+                f"category: expected a class in 0..{output.shape[1] - 1}, got {self.category}"
+            )
+        return output
 
     def part(self, batch: int, part: slice) -> _SegmentationMean:
         """The same for some samples of a batch."""
@@ -178,20 +205,39 @@ def _resolve_one(target: Target, output: Any, batch: int) -> tuple[Tensor, Tenso
             torch.full((batch,), -1, device=scores.device),
             torch.full((batch,), torch.nan, device=scores.device, dtype=torch.float64),
         )
-    if not isinstance(output, Tensor):
-        raise ValueError(
-            f"target: the model returned {type(output).__name__}, not one tensor; pass a function "
-            "that takes it and returns one score per sample"
-        )
-    if output.ndim != 2 or output.shape[0] != batch:
-        raise ValueError(
-            f"target: a class needs an output of shape ({batch}, classes), got "
-            f"{tuple(output.shape)}; pass a function of the output, such as segmentation_mean()"
-        )
+    output = _class_scores(output, batch)
     indices = _class_indices(target, output, batch)
     columns = indices[:, None]
     probabilities = output.detach().double().softmax(1).gather(1, columns)[:, 0]
     return output.gather(1, columns)[:, 0], indices, probabilities
+
+
+def _class_scores(output: Any, batch: int) -> Tensor:
+    """The one tensor ``[B, classes]`` that a model returned, alone or among others."""
+    if isinstance(output, Tensor) and (output.ndim != 2 or output.shape[0] != batch):
+        raise ValueError(
+            f"target: a class needs an output of shape ({batch}, classes), got "
+            f"{tuple(output.shape)}; pass a function of the output, such as segmentation_mean()"
+        )
+    tensors = list({id(one): one for one in tensors_in(output)}.values())
+    found = [
+        one
+        for one in tensors
+        if one.is_floating_point() and one.ndim == 2 and one.shape[0] == batch
+    ]
+    if len(found) != 1:
+        came = ", ".join(f"{str(one.dtype)[6:]} {tuple(one.shape)}" for one in tensors[:6])
+        more = f" and {len(tensors) - 6} more" if len(tensors) > 6 else ""
+        raise ValueError(
+            f"target: a class needs exactly one floating tensor ({batch}, classes) in what the "
+            f"model returns, got {len(found)} in {_kind(output)} of {came or 'no tensors'}{more}; "
+            "pass a function of the output that returns one score per sample"
+        )
+    return found[0]
+
+
+def _kind(output: Any) -> str:
+    return f"a {type(output).__name__}" if output is not None else "None"
 
 
 def _class_indices(target: Any, output: Tensor, batch: int) -> Tensor:

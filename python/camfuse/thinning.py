@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from camfuse.checks import expect_whole
 from camfuse.layers import LayerSelection
+from camfuse.layouts import plane
 from camfuse.stack import CamStack
 
 STAGE_ENDS = "stage-ends"
@@ -97,7 +98,7 @@ def _comparable(stack: CamStack, layer: int) -> Tensor:
     maps = stack.normalized(layer, "layer")
     noise = [method in stack.layers[layer].degenerate for method in stack.methods]
     maps[noise] = 0
-    maps = maps.flatten(0, 2)[:, None]
+    maps = plane(maps.flatten(0, 2)[:, None])
     height, width = maps.shape[2:]
     shrunk = F.adaptive_avg_pool2d(maps, (min(height, _COMPARED_SIDE), min(width, _COMPARED_SIDE)))
     return F.interpolate(shrunk, (_COMPARED_SIDE,) * 2, mode="bilinear").flatten()

@@ -96,6 +96,16 @@ class View:
         return highest / top if top > 0 else highest
 
 
+def check_pictures(stacks: Iterable[CamStack]) -> None:
+    """Raises ValueError if a stack's maps are none of pictures, but of sequences or volumes."""
+    for layer in (layer for stack in stacks for layer in stack.layers):
+        if len(layer.size) != 2:
+            raise ValueError(
+                f"stack: expected maps of rows and columns to draw, got {layer.size} of "
+                f"{layer.name}; take stack.normalized(layer, size=...) and draw its slices"
+            )
+
+
 def check_series(name: str, known: Iterable[str]) -> None:
     """Raises ValueError unless ``name`` is :data:`EVIDENCE` or one of ``known``."""
     names = dict.fromkeys([*known, EVIDENCE])
@@ -118,8 +128,9 @@ def choose_views(
         sample: Which image of the batch.
 
     Raises:
-        ValueError: If a stack lacks one of them, or there is none.
+        ValueError: If a stack lacks one of them, there is none, or its maps are no pictures.
     """
+    check_pictures(stacks)
     views = []
     for model, stack in enumerate(stacks):
         _, targets, samples = stack.axes
