@@ -111,7 +111,7 @@ UNFOLDABLE = {
     "sorted": (lambda x: x.sort(-1).values, "layout unknown"),
     "looked up": (lambda x: x.flatten(2)[..., torch.randperm(H * W)], "layout unknown"),
     "added to its like": (lambda x: x[:, :, :8, :8] + x[:, :, :8, :8].mT, "layout unknown"),
-    "cut across rows": (lambda x: x.reshape(B, C, 16, 6).mean(-1), "layout unknown|part"),
+    "cut across rows": (lambda x: x.reshape(B, C, 12, 8).mean(-1), "layout unknown"),
     "mixed": (lambda x: x.flatten(2) @ torch.ones(H * W, 9).double(), "no axis of positions"),
     "parameters": (lambda x: torch.ones(B, C, H, W), "made of parameters alone"),
 }
@@ -122,7 +122,7 @@ def test_what_cannot_be_put_back_has_a_reason(change: str) -> None:
     function, reason = UNFOLDABLE[change]
     _, layout = layout_after(function, numbered())
     assert isinstance(layout, str), layout
-    assert any(part in layout for part in reason.split("|")), layout
+    assert reason in layout
 
 
 @settings(max_examples=150, deadline=None)

@@ -63,9 +63,32 @@ def test_targets_that_do_not_fit_say_why(target: object, message: str) -> None:
         resolve_targets(target, OUTPUT, 2)
 
 
-@pytest.mark.parametrize("output", [{"out": OUTPUT}, (OUTPUT,), None])
-def test_a_model_that_returns_no_tensor_needs_a_function(output: object) -> None:
-    with pytest.raises(ValueError, match=f"returned {type(output).__name__}, not one tensor"):
+@pytest.mark.parametrize(
+    "output",
+    [
+        {"out": OUTPUT},
+        (OUTPUT,),
+        [OUTPUT, torch.zeros(2, 3, 4, 4), None, "text"],
+        {"logits": OUTPUT, "hidden": (torch.zeros(2, 5, 7), torch.zeros(2, dtype=torch.long))},
+    ],
+)
+def test_the_only_class_scores_in_a_structure_are_found(output: object) -> None:
+    assert resolve_targets(None, output, 2).indices.tolist() == [[1, 0]]
+    assert resolve_targets([2, 1], output, 2).values[0].tolist() == [1.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (None, "got 0 in None of no tensors"),
+        ([OUTPUT[0]], r"got 0 in a list of float32 \(3,\)"),
+        ((OUTPUT, OUTPUT.clone()), r"got 2 in a tuple of float32 \(2, 3\), float32 \(2, 3\)"),
+        ({"out": OUTPUT.long()}, r"got 0 in a dict of int64 \(2, 3\)"),
+        ([OUTPUT[:1]] * 9, r"got 0 in a list of float32 \(1, 3\); pass a function"),
+    ],
+)
+def test_other_structures_need_a_function_and_are_described(output: object, message: str) -> None:
+    with pytest.raises(ValueError, match=f"target: .*one floating tensor.*{message}"):
         resolve_targets(0, output, 2)
 
 
@@ -80,6 +103,25 @@ def test_segmentation_mean() -> None:
     mask = torch.tensor([[1, 0], [0, 1]])
     assert segmentation_mean(1, mask)({"out": logits}).tolist() == [5.5, 17.5]
     assert segmentation_mean(1, mask[:1].expand(2, 2))(logits).tolist() == [5.0, 17.0]
+    both = {"out": logits, "aux": -logits}
+    assert segmentation_mean(1, output="aux")(both).tolist() == [-5.5, -17.5]
+
+
+@pytest.mark.parametrize(
+    ("score", "output", "message"),
+    [
+        (segmentation_mean(3), torch.zeros(2, 3, 4, 4), r"category: expected a class in 0\.\.2, got 3"),
+        (segmentation_mean(-1), torch.zeros(2, 3, 4, 4), "category: .*got -1"),
+        (segmentation_mean(0), OUTPUT, r"expected logits \(B, classes, H, W\).*got \(2, 3\)"),
+        (segmentation_mean(0), {"aux": OUTPUT}, "output: expected one of 'aux', got 'out'"),
+        (segmentation_mean(0, torch.ones(4)), torch.zeros(2, 3, 4, 4), r"mask: expected \(4, 4\)"),
+    ],
+)
+def test_segmentation_that_does_not_fit_says_why(
+    score: object, output: object, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        score(output)
 
 
 def test_box_score_sums_overlapping_detections_of_the_label() -> None:

@@ -121,7 +121,7 @@ def layout_of(
     del grids[0]
     channels, frame = sizes[1], sizes[2:]
     there = tokens is None and order == sorted(order) and not any(of.shift for of in grids)
-    there = there and len(shape) == 2 + len(letters) and shape[1] == channels
+    there = there and tuple(shape) == (batch, channels, *frame)
     # An image that was padded is shown so; windows and tokens are put together without padding.
     crops = tuple(
         (0, total) if there else (of.first, of.length)
