@@ -19,13 +19,16 @@ def autograd_pairs(
     """Output and gradient of every module call, from `torch.autograd.grad` in one plain pass.
 
     Each module's output is recorded and its clone flows on, so that nothing recorded can be
-    overwritten; A and G are taken at the recorded tensor. By name, `name#2` for a second call.
+    overwritten; A and G are taken at the recorded tensor. By name, `name#2` for a second call. Of
+    what attention returns, a tuple of one tensor and nothing else, it is the tensor.
     """
     recorded: dict[str, Tensor] = {}
     calls: Counter[str] = Counter()
 
     def recorder(name: str):
-        def hook(module: nn.Module, args: object, output: object) -> Tensor | None:
+        def hook(module: nn.Module, args: object, output: object) -> object:
+            if isinstance(output, tuple) and output[1:] == (None,):
+                return (hook(module, args, output[0]), None)
             if not isinstance(output, Tensor) or not output.is_floating_point():
                 return None
             calls[name] += 1

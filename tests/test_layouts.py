@@ -8,6 +8,7 @@ import torchvision
 from torch import Tensor, nn
 
 import camfuse
+from oracle import autograd_pairs
 
 SIZE = (64, 96)
 
@@ -59,11 +60,7 @@ def test_tokens_fold_to_the_grid_of_the_patches() -> None:
     assert sizes["conv_proj"] == (768, 2, 2)
     assert sizes["encoder.layers.encoder_layer_0.ln_1"] == (768, 2, 2)
     assert sizes["encoder.layers.encoder_layer_11.mlp.0"] == (3072, 2, 2)
-    reasons = {one.name: one.reason for one in stack.skipped}
-    assert (
-        reasons["encoder.layers.encoder_layer_0.self_attention"]
-        == "output is not one floating tensor"
-    )
+    assert sizes["encoder.layers.encoder_layer_0.self_attention"] == (768, 2, 2)
 
 
 def test_folded_tokens_are_the_right_ones() -> None:
@@ -105,29 +102,163 @@ class LooksLikeAnImage(nn.Module):
 
 
 def test_attention_is_not_mistaken_for_an_image() -> None:
-    stack = camfuse.layer_cams(LooksLikeAnImage().eval(), torch.randn(2, 3, 64, 64))
-    assert stack.names == ("patches",)
+    stack = camfuse.layer_cams(LooksLikeAnImage().eval(), torch.randn(2, 3, 64, 64), layers="leaf")
     reasons = {one.name: one.reason for one in stack.skipped}
-    assert reasons["norm"] == reasons["drop"] == "layout unknown, pass reshape="
+    assert "positions to positions" in reasons["drop"]
+    # Two heads of six channels each, at the 64 positions of the patches.
+    assert {layer.name: layer.shape for layer in stack.layers} == {
+        "patches": (12, 8, 8),
+        "norm": (12, 8, 8),
+    }
 
 
-class Sequence(nn.Module):
-    """One-dimensional features that only the caller can fold."""
+class Shuffled(nn.Module):
+    """Positions in an order that only the caller knows."""
+
+    def __init__(self, channels: int = 4) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, channels, 1)
+        self.norm = nn.LayerNorm(channels)
+        self.head = nn.Linear(channels, 3)
+        self.register_buffer("order", torch.arange(48).flip(0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x).flatten(2).transpose(1, 2)[:, self.order]
+        return self.head(self.norm(x).square().mean(1))
+
+
+def unshuffle(tokens: Tensor) -> Tensor:
+    return tokens.flip(1).mT.unflatten(-1, (6, 8))
+
+
+def sequence() -> tuple[nn.Module, Tensor]:
+    torch.manual_seed(0)
+    return Shuffled().double().eval(), torch.randn(2, 3, 6, 8).double()
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_reshape_folds_what_is_unknown(create_graph: bool) -> None:
+    model, x = sequence()
+    with pytest.raises(ValueError, match=r"norm: layout unknown, pass reshape="):
+        camfuse.layer_cams(model, x, layers="norm")
+    stack = camfuse.layer_cams(
+        model, x, method="hirescam", reshape=unshuffle, create_graph=create_graph
+    )
+    assert stack.layers[1].shape == (4, 6, 8)
+    A, G = autograd_pairs(model, x)["norm"]
+    torch.testing.assert_close(stack["norm"].detach(), (A * G).sum(-1).flip(1).view(2, 6, 8))
+
+
+def test_reshape_may_fold_to_other_grids() -> None:
+    model, x = sequence()
+    stack = camfuse.layer_cams(model, x, layers="norm", reshape=lambda t: t.mT)
+    assert stack["norm"].shape == (2, 48)
+    cubes = camfuse.layer_cams(
+        model, x, layers="norm", reshape=lambda t: t.mT.unflatten(-1, (3, 2, 8))
+    )
+    assert cubes["norm"].shape == (2, 3, 2, 8)
+    assert torch.equal(cubes["norm"].flatten(1), stack["norm"])
+
+
+WRONG = {
+    "another rank": (lambda t: t[:, :, 0], r"expected \(2, C, h, w\) from .* got \(2, 48\)"),
+    "another batch": (lambda t: t.reshape(1, 8, 6, 8), r"got \(1, 8, 6, 8\)"),
+    "integers": (lambda t: unshuffle(t).long(), "of torch.int64"),
+    "no tensor": (lambda t: None, "expected a tensor .* got NoneType"),
+}
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_wrong_reshape_is_told_with_layer_and_sizes(kind: str, create_graph: bool) -> None:
+    model, x = sequence()
+    function, message = WRONG[kind]
+    with pytest.raises(ValueError, match=message) as caught:
+        camfuse.layer_cams(model, x, reshape=function, create_graph=create_graph)
+    assert "reshape: " in str(caught.value)
+    assert "(2, 48, 4) of norm" in str(caught.value)
+    assert_untouched(model)
+
+
+def test_a_reshape_that_cuts_the_graph_is_refused_where_the_graph_is_wanted() -> None:
+    model, x = sequence()
+    camfuse.layer_cams(model, x, reshape=lambda t: unshuffle(t).detach())
+    with pytest.raises(ValueError, match=r"reshape: .*\(2, 48, 4\) of norm.*cut off"):
+        camfuse.layer_cams(
+            model, x, reshape=lambda t: unshuffle(t).detach(), create_graph=True
+        )
+    assert_untouched(model)
+
+
+def test_a_reshape_that_fits_the_activation_but_not_the_gradient_is_refused() -> None:
+    model, x = sequence()
+    calls: list[int] = []
+
+    def fickle(tokens: Tensor) -> Tensor:
+        calls.append(1)
+        return unshuffle(tokens)[..., : 8 if len(calls) < 3 else 7]
+
+    message = r"expected \(2, 4, 6, 8\) from the gradient of norm, .* got \(2, 4, 6, 7\)"
+    with pytest.raises(ValueError, match=message):
+        camfuse.layer_cams(model, x, reshape=fickle)
+    assert_untouched(model)
+
+
+@pytest.mark.parametrize("calls", [1, 2, 3])  # the first output, its activation, its gradient
+def test_what_reshape_raises_comes_out_with_the_name_of_the_layer(calls: int) -> None:
+    model, x = sequence()
+    left = iter(range(calls - 1, -1, -1))
+
+    def explode(tokens: Tensor) -> Tensor:
+        if next(left) == 0:
+            raise ZeroDivisionError("mine")
+        return unshuffle(tokens)
+
+    with pytest.raises(ZeroDivisionError, match=r"^mine\b") as caught:
+        camfuse.layer_cams(model, x, reshape=explode)
+    assert caught.value.__notes__ == ["raised by reshape=, which was given the (2, 48, 4) of norm"]
+    assert_untouched(model)
+
+
+def assert_untouched(model: nn.Module) -> None:
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+class Changing(nn.Module):
+    """Carries its channels first or last, as it is told."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(3, 4, 1)
-        self.head = nn.Linear(4, 3)
+        self.conv, self.act = nn.Conv2d(3, 4, 1), nn.Tanh()
+        self.last = False
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.conv(x.flatten(2)).mean(-1))
+        x = self.conv(x)
+        x = self.act(x.permute(0, 2, 3, 1) if self.last else x)
+        return x.flatten(1)[:, :5] + x.mean((1, 2, 3))[:, None]
 
 
-def test_reshape_folds_what_is_unknown_and_is_checked() -> None:
-    model, x = Sequence().eval(), torch.randn(2, 3, 6, 8)
-    with pytest.raises(ValueError, match="layout unknown, pass reshape="):
-        camfuse.layer_cams(model, x)
-    stack = camfuse.layer_cams(model, x, reshape=lambda t: t.unflatten(-1, (6, 8)))
-    assert stack.layers[0].shape == (4, 6, 8)
-    with pytest.raises(ValueError, match=r"reshape: expected \(2, C, h, w\).*got \(2, 4, 48\)"):
-        camfuse.layer_cams(model, x, reshape=lambda t: t)
+def test_a_model_that_answers_otherwise_than_before_is_followed_anew() -> None:
+    model, x = Changing().eval(), torch.randn(2, 3, 6, 8)
+    shapes = []
+    for model.last in (False, True, False):
+        stack = camfuse.layer_cams(model, x, method="hirescam", layers=["act"])
+        shapes.append(stack.layers[0].shape)
+    assert shapes == [(4, 6, 8)] * 3
+
+
+def test_layouts_are_learned_from_any_selection() -> None:
+    """The first pass may have been asked for other layers than the second."""
+    model, x = sequence()
+    camfuse.layer_cams(model, x, layers="conv")
+    seen: list[str] = []
+    hooks = {name: module for name, module in model.named_modules() if name}
+
+    def count(*_: object) -> None:
+        seen.extend(name for name, module in hooks.items() if module._forward_hooks)
+
+    model.register_forward_pre_hook(count)
+    stack = camfuse.layer_cams(model, x, layers="norm", reshape=unshuffle)
+    assert stack.names == ("norm",)
+    assert seen == ["norm"]  # once known, no other layer is slowed down

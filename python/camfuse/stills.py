@@ -245,6 +245,7 @@ def sheet(
         ValueError: If it does not fit, or several methods or targets are left.
     """
     check_look(normalize=normalize, size=size, colormap=colormap, columns=columns)
+    check_pictures([stack])
     photograph = read_image(image)
     frames = render(
         stack,
