@@ -1,4 +1,4 @@
-"""Axes keep their meaning through reshapes: tensors of numbered positions tell where each one went."""
+"""Axes keep their meaning through reshapes: numbered positions tell where each one went."""
 
 from __future__ import annotations
 

@@ -184,9 +184,7 @@ def test_a_reshape_that_cuts_the_graph_is_refused_where_the_graph_is_wanted() ->
     model, x = sequence()
     camfuse.layer_cams(model, x, reshape=lambda t: unshuffle(t).detach())
     with pytest.raises(ValueError, match=r"reshape: .*\(2, 48, 4\) of norm.*cut off"):
-        camfuse.layer_cams(
-            model, x, reshape=lambda t: unshuffle(t).detach(), create_graph=True
-        )
+        camfuse.layer_cams(model, x, reshape=lambda t: unshuffle(t).detach(), create_graph=True)
     assert_untouched(model)
 
 

@@ -110,7 +110,11 @@ def test_segmentation_mean() -> None:
 @pytest.mark.parametrize(
     ("score", "output", "message"),
     [
-        (segmentation_mean(3), torch.zeros(2, 3, 4, 4), r"category: expected a class in 0\.\.2, got 3"),
+        (
+            segmentation_mean(3),
+            torch.zeros(2, 3, 4, 4),
+            r"category: expected a class in 0\.\.2, got 3",
+        ),
         (segmentation_mean(-1), torch.zeros(2, 3, 4, 4), "category: .*got -1"),
         (segmentation_mean(0), OUTPUT, r"expected logits \(B, classes, H, W\).*got \(2, 3\)"),
         (segmentation_mean(0), {"aux": OUTPUT}, "output: expected one of 'aux', got 'out'"),

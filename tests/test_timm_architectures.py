@@ -239,9 +239,12 @@ class AttendToSelf(TorchFunctionMode):
             own = 12 * torch.eye(args[0].shape[-2])
             mask = kwargs.get("attn_mask")
             kwargs["attn_mask"] = own if mask is None else mask + own
-        elif func in (Tensor.softmax, torch.softmax, F.softmax):
-            if args[0].ndim > 2 and args[0].shape[-1] == args[0].shape[-2]:
-                args = (args[0] + 12 * torch.eye(args[0].shape[-1]), *args[1:])
+        elif (
+            func in (Tensor.softmax, torch.softmax, F.softmax)
+            and args[0].ndim > 2
+            and args[0].shape[-1] == args[0].shape[-2]
+        ):
+            args = (args[0] + 12 * torch.eye(args[0].shape[-1]), *args[1:])
         return func(*args, **kwargs)
 
 

@@ -1,10 +1,11 @@
 """What the axes of a tensor stand for: samples, positions of the image, channels.
 
 An axis is a product of factors. The image's height, say, is one factor of 56 with steps of 1/56 of
-the height; cut into windows of 7 rows it is a factor of 8 with steps of 1/8 (the windows) and one of
-7 with steps of 1/56 (the rows within them), wherever these two go afterwards. Reshapes split and
+the height; cut into windows of 7 rows it is a factor of 8 with steps of 1/8 (the windows) and one
+of 7 with steps of 1/56 (the rows within them), wherever these two go afterwards. Reshapes split and
 join factors, transpositions move them. As long as steps and sizes of a letter's factors fit into
-each other and end with the whole, the tensor can be put together as an image again. Functions here are about shapes alone and know nothing of modules.
+each other and end with the whole, the tensor can be put together as an image again. Functions here
+are about shapes alone and know nothing of modules.
 """
 
 from __future__ import annotations
@@ -236,7 +237,9 @@ def without(axes: Axes, places: Iterable[int], keep: bool, *, chosen: bool = Fal
     gone = {place % len(axes) for place in places}
     if chosen and any(not _subsamples(axes, axes[place]) for place in gone):
         shape = [math.prod(one.size for one in axis) for axis in axes]
-        return unknown([1 if i in gone else n for i, n in enumerate(shape) if keep or i not in gone])
+        return unknown(
+            [1 if i in gone else n for i, n in enumerate(shape) if keep or i not in gone]
+        )
     kept = (() if i in gone else axis for i, axis in enumerate(axes) if keep or i not in gone)
     return tuple(kept)
 

@@ -101,7 +101,7 @@ class AxisTracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         tensors = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
         before = [(self.axes_of(one), one.shape) for one in tensors]
         result = func(*args, **kwargs)
-        if isinstance(result, Tensor) or isinstance(result, list | tuple):
+        if isinstance(result, Tensor | list | tuple):
             call = _Call(self, func, args, kwargs, result, before)
             for one, axes in zip(call.results, call.found(), strict=True):
                 if isinstance(one, Tensor):
@@ -186,7 +186,9 @@ class _Call:
     def before_of(self, tensor: Tensor) -> Axes | None:
         """What was known of an argument before the operation ran."""
         tensors = [one for one in tree_leaves((self.args, self.kwargs)) if isinstance(one, Tensor)]
-        return next(axes for one, (axes, _) in zip(tensors, self.before, strict=True) if one is tensor)
+        return next(
+            axes for one, (axes, _) in zip(tensors, self.before, strict=True) if one is tensor
+        )
 
     def found(self) -> list[Axes | None]:
         """The axes of every result."""
@@ -203,11 +205,13 @@ class _Call:
         elif name and self.has("keepdim"):
             found = _reduced(self)
         else:
-            found = [unknown(one.shape) if isinstance(one, Tensor) else None for one in self.results]
+            found = [
+                unknown(one.shape) if isinstance(one, Tensor) else None for one in self.results
+            ]
         if not isinstance(found, list):
             found = [found, *[None] * (len(self.results) - 1)]
         return [
-            axes if axes is None or isinstance(one, Tensor) and len(axes) == one.ndim else None
+            axes if axes is None or (isinstance(one, Tensor) and len(axes) == one.ndim) else None
             for one, axes in zip(self.results, found, strict=True)
         ]
 
@@ -271,7 +275,9 @@ def _split(call: _Call) -> _Found:
 def _reduced(call: _Call) -> _Found:
     axes = call.axes(call.func._schema.arguments[0].name)
     dim = call["dim"]
-    places = range(len(axes)) if dim is None or dim == [] else [dim] if isinstance(dim, int) else dim
+    places = (
+        range(len(axes)) if dim is None or dim == [] else [dim] if isinstance(dim, int) else dim
+    )
     if not axes:
         return ()
     one = without(axes, places, call["keepdim"])
@@ -401,10 +407,14 @@ def _flipped(call: _Call) -> _Found:
 def _halved(call: _Call) -> _Found:
     axes, place = list(call.axes("self")), call["dim"]
     halved: Axis = plain(call.shape[place])
-    return unknown(call.shape) if located(axes[place]) else (
-        *axes[: place % len(axes)],
-        halved,
-        *axes[place % len(axes) + 1 :],
+    return (
+        unknown(call.shape)
+        if located(axes[place])
+        else (
+            *axes[: place % len(axes)],
+            halved,
+            *axes[place % len(axes) + 1 :],
+        )
     )
 
 
@@ -420,7 +430,14 @@ _RULES: dict[str, _Rule] = {
     ),
     **dict.fromkeys(("masked_fill", "masked_fill_", "hardswish", "hardswish_"), _element_wise),
     **dict.fromkeys(
-        ("_softmax", "_safe_softmax", "_log_softmax", "native_layer_norm", "native_group_norm", "cumsum"),
+        (
+            "_softmax",
+            "_safe_softmax",
+            "_log_softmax",
+            "native_layer_norm",
+            "native_group_norm",
+            "cumsum",
+        ),
         _like_first,
     ),
     **dict.fromkeys(

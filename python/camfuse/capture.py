@@ -25,8 +25,8 @@ from torch.autograd.graph import get_gradient_edge
 from camfuse.axis_tracer import AxisTracer
 from camfuse.captured import UNREACHED, Capture, Captured, Reshape, Visitor
 from camfuse.inputs import Inputs, call_arguments, first_image, image_size
-from camfuse.layers import LayerSelection, Selection, repeats_input, select_layers, unwrap
 from camfuse.known_layouts import KnownLayouts, UnfamiliarError, layouts_of
+from camfuse.layers import LayerSelection, Selection, repeats_input, select_layers, unwrap
 from camfuse.layouts import Layout
 from camfuse.model_checks import check_devices, check_model
 from camfuse.preserve import (

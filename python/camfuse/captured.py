@@ -64,7 +64,7 @@ class Visitor(Protocol):
     def __call__(
         self, layer: Captured, target: int, activations: Tensor, gradients: Tensor, /
     ) -> None:
-        """``activations`` and ``gradients`` are ``[B, C, rows, columns]``, valid during the call only.
+        """Both tensors are ``[B, C, rows, columns]``, valid during the call only.
 
         Volumes ``(D, h, w)`` have rows of ``D x h``, sequences one row.
         """

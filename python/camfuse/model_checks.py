@@ -23,6 +23,9 @@ def check_model(model: nn.Module, allow_training: bool) -> None:
     if isinstance(model, torch.jit.ScriptModule):
         raise ValueError("model: TorchScript modules run no hooks; pass the module it was made of")
     modules = tuple(model.modules())
+    for module in modules:
+        if any(isinstance(value, torch.ScriptObject) for value in vars(module).values()):
+            raise _quantized(f"a {type(module).__module__}.{type(module).__name__}")
     if not allow_training and any(module.training for module in modules):
         name = next(name for name, module in model.named_modules() if module.training)
         where = f"its layer {name!r}" if name else "the model"
@@ -30,9 +33,6 @@ def check_model(model: nn.Module, allow_training: bool) -> None:
             f"model: {where} is in training mode, which makes maps depend on the batch and on "
             "chance; call model.eval(), or pass allow_training=True"
         )
-    for module in modules:
-        if any(isinstance(value, torch.ScriptObject) for value in vars(module).values()):
-            raise _quantized(f"a {type(module).__module__}.{type(module).__name__}")
     tensors = state_tensors(modules)
     for device in {tensor.device for tensor in tensors}:
         if device.type != "meta":  # where offloaded parameters wait to be fetched

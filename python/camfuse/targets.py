@@ -55,7 +55,8 @@ def resolve_targets(target: Target, output: Any, batch: int) -> Scores:
 
     Raises:
         ValueError: If the target does not fit the output: wrong count, class out of range, an
-            output without exactly one ``[B, classes]`` tensor, a function that returns no ``[B]`` tensor.
+            output without exactly one ``[B, classes]`` tensor, a function that returns no ``[B]``
+            tensor.
     """
     resolved = [_resolve_one(one, output, batch) for one in _split(target)]
     if not resolved:
@@ -141,7 +142,9 @@ class _SegmentationMean:
             output = output[self.output]
         if not isinstance(output, Tensor) or output.ndim < 3:
             got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise ValueError(f"target: expected logits (B, classes, H, W) to take means of, got {got}")
+            raise ValueError(
+                f"target: expected logits (B, classes, H, W) to take means of, got {got}"
+            )
         if not 0 <= self.category < output.shape[1]:
             raise ValueError(
                 f"category: expected a class in 0..{output.shape[1] - 1}, got {self.category}"
