@@ -39,8 +39,6 @@ from camfuse.axes import (
 from camfuse.inputs import channel_axis, image_size
 from camfuse.structures import tensors_in
 
-aten = torch.ops.aten
-
 _Found = Axes | None | list[Axes | None]
 """Axes of one result or of several; None for what is made of parameters and constants alone."""
 
