@@ -267,11 +267,12 @@ class TestWhateverTheMethod:
         assert torch.equal(found.weights, named.weights)
 
     @every_method
-    def test_shortcuts_change_no_map(
-        self, method: Method, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_shortcuts_change_no_map(self, method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
         torch.manual_seed(0)
-        model, x = torchvision.models.resnet18(weights=None, width_per_group=64).eval(), image(1, 32)
+        model, x = (
+            torchvision.models.resnet18(weights=None, width_per_group=64).eval(),
+            image(1, 32),
+        )
         site = Site(model.layer2[1].bn1)
         found = method(Perturbation(model, x), site)
         assert found.refusals == ()
@@ -431,7 +432,8 @@ class TestInputs:
         model = Volume(axes).eval()
         x = torch.randn(2, 2, *[9] * axes, generator=torch.Generator().manual_seed(0))
         folded = method(
-            Perturbation(model, x, 1), Site(model.conv, spatial=lambda A: A.reshape(*A.shape[:3], -1))
+            Perturbation(model, x, 1),
+            Site(model.conv, spatial=lambda A: A.reshape(*A.shape[:3], -1)),
         )
         raw = method(Perturbation(model, x, 1), Site(model.conv))
         assert torch.equal(folded.weights, raw.weights)
