@@ -2,10 +2,11 @@
 
 Both sides get the same model, layer, class and batch size, and their maps are compared first.
 pytorch-grad-cam upsamples Score-CAM's masks with aligned corners and normalises them afterwards; to
-time equal work on equal masks, it is given camfuse's masks instead (which costs it nothing: what it
-normalises is in [0, 1] already). Its Ablation-CAM replaces channels of layers with negative values
-by -1e7 instead of 0, so layers behind a ReLU are measured. ResNet-50 has random weights,
-EfficientNet-Lite0 its own, with which many channels are silent behind its ReLU6.
+time equal work on equal masks, it is given camfuse's masks here. Images are 31 times as large as
+the last layer, so that masks reach 0 and 1 in pixels and normalising them again changes nothing.
+Its Ablation-CAM replaces channels of layers with negative values
+by -1e7 instead of 0, so layers behind a ReLU are measured. ResNet-50 has random weights, which
+leave no channel silent; EfficientNet-Lite0 has its own.
 
 Usage: python -m benchmarks.perturbation [--quick]   (needs `pip install camfuse[peers]`)
 """
@@ -13,9 +14,8 @@ Usage: python -m benchmarks.perturbation [--quick]   (needs `pip install camfuse
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from unittest import mock
 
 import numpy as np
@@ -33,11 +33,13 @@ from camfuse.masking import scorecam
 from camfuse.perturbation import Perturbation, Site, Weighted
 
 BATCH_SIZE = 16
-# Model, layer, image size; in quick mode only the first of each method.
-LAYERS = {
-    "scorecam": [("resnet50", "layer4.2", 96), ("efficientnet-lite0", "6.2", 224)],
-    "ablationcam": [("resnet50", "layer4.2", 96), ("resnet50", "layer2.3", 96)],
-}
+# Method, model, layer and image size; the first two in quick mode, at 62 x 62.
+CASES = [
+    ("scorecam", "resnet50", "layer4.2", 93),
+    ("ablationcam", "resnet50", "layer4.2", 93),
+    ("scorecam", "efficientnet-lite0", "_bn1", 217),
+    ("ablationcam", "resnet50", "layer3.5", 93),
+]
 OURS: dict[str, Callable[[Perturbation, Site], Weighted]] = {
     "scorecam": scorecam,
     "ablationcam": ablationcam,
@@ -63,3 +65,87 @@ def photograph(size: int) -> Tensor:
     picture = F.interpolate(picture, (size, size), mode="bilinear", antialias=True)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     return (picture - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+
+
+def main(quick: bool) -> None:
+    """Prints one claim per method, model and layer."""
+    claims = []
+    print(f"{torch.get_num_threads()} threads, one image, up to {BATCH_SIZE} copies at once")
+    for method, name, layer, usual in CASES[: 2 if quick else None]:
+        size = 62 if quick else usual
+        model, x = build(name), photograph(size)
+        site = Site(model.get_submodule(layer))
+        category = int(model(x).argmax())
+
+        def ours(
+            method: str = method,
+            model: nn.Module = model,
+            x: Tensor = x,
+            site: Site = site,
+            category: int = category,
+        ) -> Weighted:
+            return OURS[method](Perturbation(model, x, category, batch_size=BATCH_SIZE), site)
+
+        with _peer(method, model, site.module, size) as peer:
+            target = [ClassifierOutputTarget(category)]
+
+            def theirs(
+                peer: pytorch_grad_cam.base_cam.BaseCAM = peer,
+                x: Tensor = x,
+                target: list[ClassifierOutputTarget] = target,
+            ) -> np.ndarray:
+                return peer(x, target)
+
+            found = ours()
+            _check_same(found.maps()[0], theirs())
+            pair = compare(ours, theirs, 3 if quick else 5, seconds=0)
+        channels = found.activations.shape[1]
+        claims.append(
+            Claim(
+                f"{method} {name} {layer} ({channels} channels, {size} px): grad-cam / camfuse",
+                pair.ratio,
+                ">= 2.0",
+                {
+                    "ours_s": pair.ours,
+                    "theirs_s": pair.theirs,
+                    "lowest": pair.low,
+                    "highest": pair.high,
+                },
+            )
+        )
+        print(claims[-1].name, {k: round(v, 2) for k, v in claims[-1].detail.items()}, flush=True)
+        print(f"  plain passes because: {found.refusals}" if found.refusals else "", flush=True)
+    report("perturbation", claims)
+
+
+@contextlib.contextmanager
+def _peer(
+    method: str, model: nn.Module, layer: nn.Module, size: int
+) -> Iterator[pytorch_grad_cam.base_cam.BaseCAM]:
+    """The other side, without its progress bar."""
+    kind = {"scorecam": pytorch_grad_cam.ScoreCAM, "ablationcam": pytorch_grad_cam.AblationCAM}
+    masks = HalfPixelMasks((size, size))
+    with (
+        mock.patch("tqdm.tqdm", lambda steps: steps),
+        mock.patch("torch.nn.UpsamplingBilinear2d", return_value=masks),
+        kind[method](model, [layer]) as peer,
+    ):
+        peer.batch_size = BATCH_SIZE
+        yield peer
+
+
+def _check_same(ours: Tensor, theirs: np.ndarray) -> None:
+    """pytorch-grad-cam normalises at the layer's resolution and once more after upsampling."""
+    upsampled = F.interpolate(
+        _normalised(ours.relu())[None], theirs.shape[1:], mode="bilinear", align_corners=False
+    )
+    np.testing.assert_allclose(_normalised(upsampled[0]).numpy(), theirs, atol=1e-4)
+
+
+def _normalised(maps: Tensor) -> Tensor:
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    return (maps - low) / (high - low)
+
+
+if __name__ == "__main__":
+    main("--quick" in sys.argv)

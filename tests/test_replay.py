@@ -153,25 +153,11 @@ class AcrossTheBatch(SequenceFirst):
 
 
 HABITS = [
-    *(
-        getattr(small_models, name)
-        for name in [
-            "Branches",
-            "SkipOverIdentity",
-            "OverwrittenIdentity",
-            "OverwrittenTwin",
-            "StashedTwin",
-            "ListTwin",
-            "SharedView",
-            "OverwrittenSigmoid",
-            "TrainableBuffer",
-            "Residual",
-            "OverwrittenView",
-            "Moody",
-            "DeadEnd",
-        ]
-    ),
-    *(Twice, Structured, Reshaping),
+    *(small_models.Branches, small_models.SkipOverIdentity, small_models.OverwrittenIdentity),
+    *(small_models.OverwrittenTwin, small_models.StashedTwin, small_models.ListTwin),
+    *(small_models.SharedView, small_models.OverwrittenSigmoid, small_models.TrainableBuffer),
+    *(small_models.Residual, small_models.OverwrittenView, small_models.Moody),
+    *(small_models.DeadEnd, Twice, Structured, Reshaping),
 ]
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
     "resnet18": (
@@ -215,11 +201,8 @@ def test_every_layer_of_awkward_networks(network: Callable[[], nn.Module]) -> No
     for handle in handles:
         handle.remove()
     for layer in dict.fromkeys(executed):
-        try:
+        if not isinstance(layer, Structured.Pair):
             assert_replays(model, layer, image())
-        except ValueError as error:
-            assert "expected one tensor" in str(error)
-            assert network is Structured
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -305,6 +288,12 @@ def test_an_input_that_the_model_overwrites_is_copied() -> None:
     assert torch.equal(x, before)
 
 
+def test_a_layer_that_returns_more_than_a_tensor_is_an_error() -> None:
+    model = Structured().eval()
+    with pytest.raises(ValueError, match="expected one tensor from this Pair, got dict"):
+        Replay(model, model.pair).record(copies_of(image()))
+
+
 def test_a_call_that_never_comes_is_an_error() -> None:
     model = Residual().eval()
     with pytest.raises(ValueError, match="call 3 of this ReLU never comes"):
@@ -323,7 +312,7 @@ def test_the_model_is_restored_after_an_exception(at: str) -> None:
         raise LookupError("mine")
 
     handle = getattr(model, at).register_forward_hook(fail)
-    with pytest.raises(LookupError, match="^mine$"):
+    with pytest.raises(LookupError, match="mine"):
         replay.run(changed(A))
     handle.remove()
     assert [dict(vars(module)) for module in model.modules()] == before
