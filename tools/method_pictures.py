@@ -19,7 +19,7 @@ from camfuse.methods.base import Method
 
 SIZE = 224
 LAYER = "_blocks.10._bn2"  # 14 x 14 positions, 112 channels
-LAST = "_relu"  # what global average pooling and one linear layer follow
+LAST = "_swish"  # its second call is what global average pooling and one linear layer follow
 EPOCHS = 30
 STAGES = ["_blocks.4._bn2", "_blocks.10._bn2", "_blocks.15._bn2"]
 
@@ -42,7 +42,7 @@ def draw(method: Method) -> Image.Image:
         return _attention_to_a_digit()
     layer = LAST if method.name == "cam" else LAYER
     stack = camfuse.layer_cams(model, x, method=method.name, layers=layer)
-    return camfuse.still(stack, photograph, layer, size=SIZE)
+    return camfuse.still(stack, photograph, stack.names[-1], size=SIZE)
 
 
 def _as_stack(heat: Tensor) -> camfuse.CamStack:

@@ -1,4 +1,4 @@
-"""Writes the tables of docs/methods.md: ``python tools/write_method_docs.py [--pictures]``.
+"""Writes the tables of docs/methods.md: ``python tools/write_method_docs.py [--pictures [METHOD ...]]``.
 
 With ``--pictures`` every method is run on a photograph, which takes some minutes.
 """
@@ -88,6 +88,7 @@ if __name__ == "__main__":
         from method_pictures import draw
 
         PICTURES.mkdir(exist_ok=True)
-        for method in METHODS.values():
+        names = [name for name in sys.argv[1:] if name in METHODS] or METHODS
+        for method in (METHODS[name] for name in names):
             draw(method).save(PICTURES / picture_of(method.name), quality=85)
     PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

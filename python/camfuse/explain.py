@@ -158,7 +158,8 @@ def cam(
         seed: For methods that draw at random.
 
     Returns:
-        ``[B, H, W]`` (or ``[B, *size]``) in [0, 1], each sample normalised by its own range; constant maps are 0.
+        ``[B, H, W]`` (or ``[B, *size]``) in [0, 1], each sample normalised by its own range;
+        constant maps are 0.
 
     Raises:
         ValueError: If an argument does not fit, or the layer cannot be shown (with the reason).
