@@ -68,7 +68,8 @@ def test_terms_that_are_not_finite_stay_in_their_sample(bad):
     A = layer((3, 24, 6, 6))[0]
     A[1, 2, 3, 3] = bad
     for one in ops.principal_map(*on_device(A)):
-        assert one[1].isnan().all() and one[::2].isfinite().all()
+        assert one[1].isnan().all()
+        assert one[::2].isfinite().all()
 
 
 def test_an_empty_batch_gives_empty_results():

@@ -154,7 +154,8 @@ def test_a_constant_layer_gives_0(layout, dtype):
 def test_zeros_and_single_positions_give_exactly_0(layout):
     for A in (torch.zeros(1, 20, 5, 5), torch.rand(2, 40, 1, 1)):
         maps, ranges, scales = ops.principal_map(LAYOUTS[layout](A))
-        assert not maps.any() and not ranges.any()
+        assert not maps.any()
+        assert not ranges.any()
         torch.testing.assert_close(scales, A.flatten(2).norm(dim=1).amax(1))
 
 
@@ -172,7 +173,8 @@ def test_terms_that_are_not_finite_stay_in_their_sample(layout, bad):
     expected = reference.principal_map(A.double(), G.double(), "gradient_magnitude")
     for one, before, twin in zip(found, clean, expected, strict=True):
         assert same_bits(one[::2].contiguous(), before[::2].contiguous())
-        assert one[1].isnan().all() and twin[1].isnan().all()
+        assert one[1].isnan().all()
+        assert twin[1].isnan().all()
 
 
 def test_what_rectification_makes_finite_counts_as_finite():

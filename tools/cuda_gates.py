@@ -31,6 +31,7 @@ class Facts:
     shared: int
     local_instructions: int
     f64_in_loops: int  # in innermost and in streaming loops
+    f64_beside_loads: int  # in those of them that load from global memory
     streaming_loops: int
     narrow_beside_wide: int  # narrow loads of main streaming loops, not of loops within
     narrow_alone: int  # narrow loads of other loops without a barrier
@@ -66,11 +67,20 @@ def facts_of(kernel: Kernel) -> Facts:
         shared=kernel.shared,
         local_instructions=sum(map(is_local, code)),
         f64_in_loops=sum(is_f64(code[i]) for i in judged),
+        f64_beside_loads=sum(is_f64(code[i]) for i in judged & _loading(code, outermost)),
         streaming_loops=len(streaming),
         narrow_beside_wide=sum(narrow(loop.own) for loop in main),
         narrow_alone=narrow(alone),
         ahead=most,
     )
+
+
+def _loading(code: Code, outermost: Iterable[Loop]) -> set[int]:
+    """The instructions of innermost loops that load inputs."""
+    innermost = (loop for top in outermost for loop in top if not loop.inner)
+    return {
+        i for loop in innermost if any(is_input_load(code[j]) for j in loop.body) for i in loop.body
+    }
 
 
 def _has_barrier(code: Code, loop: Loop) -> bool:
@@ -125,8 +135,9 @@ def spills(facts: Facts, _: Figures) -> Iterator[str]:
 
 def f64_per_element(facts: Facts, figures: Figures) -> Iterator[str]:
     """Inputs of 32 and 16 bits cost no f64 per element; totals of a plane may."""
-    if facts.f64_in_loops and "double" not in facts.key and not figures.once_a_call:
-        yield f"{facts.kernel} has {facts.f64_in_loops} f64 instructions in its innermost loops"
+    found = facts.f64_beside_loads if figures.solves else facts.f64_in_loops
+    if found and "double" not in facts.key and not figures.once_a_call:
+        yield f"{facts.kernel} has {found} f64 instructions in its innermost loops"
 
 
 def narrow_loads(facts: Facts, figures: Figures) -> Iterator[str]:

@@ -57,6 +57,14 @@ map_rows<Half, 8>                            256    3140      4   2   2   2   2 
 map_rows<Half, 1>                            256    3140      0   4   4   4   4   3   2   2
 show_maps<double>                            256       0      0   4   6   6   6   6   6   5
 show_maps<float>                             256       0      0   4   8   6   6   8   8   6
+find_principal<double, false>                512   11464      0   1   1   1   1   1   1   1
+find_principal<double, true>                 512   11464      0   1   1   1   1   1   1   1
+find_principal<float, false>                 512    7784      0   1   1   1   1   1   1   1
+find_principal<float, true>                  512    7784      0   1   1   1   1   1   1   1
+find_principal<BFloat16, false>              512    7784      0   1   1   1   1   1   1   1
+find_principal<BFloat16, true>               512    7784      0   1   1   1   1   1   1   1
+find_principal<Half, false>                  512    7784      0   1   1   1   1   1   1   1
+find_principal<Half, true>                   512    7784      0   1   1   1   1   1   1   1
 render_all_frames<float, (PixelLayout)2>     128    1024      0   5   5   5   5   5   5   5
 render_all_frames<float, (PixelLayout)1>     128    1024      0   5   5   5   5   5   5   5
 render_all_frames<float, (PixelLayout)0>     128    2048      0   6   6   6   6   6   7   7
@@ -70,6 +78,8 @@ sum_indices                                  256       0      0   4   8   6   6 
 
 # Besides the loops that stage whole packs, these hold loops for layouts without any.
 _OTHER_LAYOUTS = {"map_small"}
+# One thread of these solves a small tridiagonal problem in f64, without a load in its loops.
+_SOLVES = {"find_principal"}
 # These work once a call, for each map and each pixel of the photograph: f64 costs nothing there.
 _ONCE_A_CALL = {"prepare_frames"}
 
@@ -84,6 +94,7 @@ class Figures:
     other_layouts: bool
     once_a_call: bool
     blocks: dict[int, int]  # at least, by architecture
+    solves: bool = False
 
 
 def _parsed() -> dict[str, Figures]:
@@ -97,6 +108,7 @@ def _parsed() -> dict[str, Figures]:
             shared=shared,
             ahead=ahead,
             other_layouts=key.partition("<")[0] in _OTHER_LAYOUTS,
+            solves=key.partition("<")[0] in _SOLVES,
             once_a_call=key.partition("<")[0] in _ONCE_A_CALL,
             blocks=dict(zip(ARCHITECTURES, blocks, strict=True)),
         )

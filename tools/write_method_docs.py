@@ -1,6 +1,7 @@
-"""Writes the tables of docs/methods.md: ``python tools/write_method_docs.py [--pictures [METHOD ...]]``.
+"""Writes the tables of docs/methods.md: ``python tools/write_method_docs.py``.
 
-With ``--pictures`` every method is run on a photograph, which takes some minutes.
+With ``--pictures [METHOD ...]`` methods (all by default) are run on a photograph, which takes some
+minutes.
 """
 
 from __future__ import annotations

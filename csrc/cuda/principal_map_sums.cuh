@@ -24,6 +24,10 @@ struct PrincipalState {
   int done;
 };
 
+// Elements that a thread has in flight; in f64 more would not fit its registers.
+template <class A>
+constexpr int kUnrolled = sizeof(A) == 8 ? 1 : 4;
+
 template <class A>
 __device__ __forceinline__ A warp_total(A x) {
 #pragma unroll
@@ -67,6 +71,7 @@ __device__ __forceinline__ void sum_each_line(int lines, int length, const Value
   const int lane = threadIdx.x % kWarp;
   for (int line = threadIdx.x / kWarp; line < lines; line += kPrincipalWarps) {
     A sum = 0;
+#pragma unroll kUnrolled < A>
     for (int i = lane; i < length; i += kWarp) sum += value(line, i);
     sum = warp_total(sum);
     if (lane == 0) put(line, sum);
@@ -81,6 +86,7 @@ __device__ __forceinline__ void sum_over_lines(PrincipalState<A>& state, int lin
   const auto sum_from = [&](int first, int step, int i) {
     A sums[2] = {0, 0};  // two chains of additions, so that one need not wait
     int line = first;
+#pragma unroll kUnrolled < A>
     for (; line + step < lines; line += 2 * step) {
       sums[0] += value(line, i);
       sums[1] += value(line + step, i);

@@ -72,9 +72,7 @@ def principal_map(
     *,
     weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Maps ``[B, h, w]``, ranges ``[B, 2]`` and scales ``[B]``; see
-    :func:`camfuse.ops.principal_map`.
-    """
+    """Maps, ranges and scales of one layer; see :func:`camfuse.ops.principal_map`."""
     B, _, h, w = activations.shape
     rows = principal_rows(terms, activations, gradients, weights)
     energies = rows.square().sum(2)

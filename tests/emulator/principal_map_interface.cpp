@@ -1,6 +1,5 @@
 // principal_map: arrays of A, G and weights with their strides.
 #include "cuda/principal_map.h"
-
 #include "interface.h"
 #include "workspace.h"
 

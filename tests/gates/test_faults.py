@@ -43,6 +43,13 @@ KERNEL f64_in_a_loop_within(const __grid_constant__ Params p) {
   p.out[threadIdx.x] = static_cast<float>(sum);
 }
 
+KERNEL f64_without_a_load(const __grid_constant__ Params p) {
+  double root = p.n;
+#pragma unroll 1
+  for (int i = 0; i < p.n; ++i) root = 0.5 * (root + p.n / root);
+  p.out[threadIdx.x] = static_cast<float>(root);
+}
+
 KERNEL narrow(const __grid_constant__ Params p) {
   float sum = 0;
   for (int i = threadIdx.x; i < p.n; i += 256) sum += __ldg(p.a + i) * __ldg(p.g + i);
@@ -120,6 +127,13 @@ def test_f64_per_element_is_found(facts, name):
     (fault,) = f64_per_element(facts[name], WIDE)
     assert fault.startswith(f"{name} of sm_")
     assert list(spills(facts[name], WIDE)) == []
+
+
+def test_kernels_that_solve_in_f64_may_not_read_inputs_meanwhile(facts):
+    solves = replace(WIDE, solves=True)
+    assert list(f64_per_element(facts["f64_without_a_load"], solves)) == []
+    assert list(f64_per_element(facts["f64_without_a_load"], WIDE)) != []
+    assert list(f64_per_element(facts["f64_sum"], solves)) != []
 
 
 @pytest.mark.parametrize("name", ["spills_registers", "indexes_an_array"])
