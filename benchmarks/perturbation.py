@@ -38,7 +38,7 @@ QUICK = [("scorecam", "resnet18", "layer4", 62), ("ablationcam", "resnet18", "la
 CASES = [
     ("scorecam", "resnet50", "layer4.2", 93),
     ("ablationcam", "resnet50", "layer4.2", 93),
-    ("scorecam", "efficientnet-lite0", "_bn1", 217),
+    ("scorecam", "efficientnet-lite0", "_blocks.14", 185),
     ("ablationcam", "resnet50", "layer3.5", 93),
 ]
 OURS: dict[str, Callable[[Perturbation, Site], Weighted]] = {
@@ -144,7 +144,7 @@ def _check_same(ours: Tensor, theirs: np.ndarray) -> None:
 
 def _normalised(maps: Tensor) -> Tensor:
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    return (maps - low) / (high - low)
+    return (maps - low) / (high - low).clamp(min=1e-12)
 
 
 if __name__ == "__main__":
