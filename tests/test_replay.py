@@ -162,7 +162,7 @@ HABITS = [
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
     "resnet18": (
         lambda: torchvision.models.resnet18(weights=None),
-        ["conv1", "layer1.0.relu", "layer2.0.bn2", "layer3.1", "layer4.1.bn2", "layer4"],
+        ["conv1", "layer1.0.relu", "layer2.0.bn2", "layer3.1", "layer4.0.downsample.1", "layer4"],
     ),
     "densenet121": (
         lambda: torchvision.models.densenet121(weights=None),
