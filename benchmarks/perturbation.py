@@ -33,11 +33,12 @@ from camfuse.masking import scorecam
 from camfuse.perturbation import Perturbation, Site, Weighted
 
 BATCH_SIZE = 16
-# Method, model, layer and image size; the first two in quick mode, at 62 x 62.
+# Method, model, layer and image size.
+QUICK = [("scorecam", "resnet18", "layer4", 62), ("ablationcam", "resnet18", "layer4", 62)]
 CASES = [
     ("scorecam", "resnet50", "layer4.2", 93),
     ("ablationcam", "resnet50", "layer4.2", 93),
-    ("scorecam", "efficientnet-lite0", "_bn1", 217),
+    ("scorecam", "efficientnet-lite0", "_blocks.14", 185),
     ("ablationcam", "resnet50", "layer3.5", 93),
 ]
 OURS: dict[str, Callable[[Perturbation, Site], Weighted]] = {
@@ -71,8 +72,7 @@ def main(quick: bool) -> None:
     """Prints one claim per method, model and layer."""
     claims = []
     print(f"{torch.get_num_threads()} threads, one image, up to {BATCH_SIZE} copies at once")
-    for method, name, layer, usual in CASES[: 2 if quick else None]:
-        size = 62 if quick else usual
+    for method, name, layer, size in QUICK if quick else CASES:
         model, x = build(name), photograph(size)
         site = Site(model.get_submodule(layer))
         category = int(model(x).argmax())
@@ -144,7 +144,7 @@ def _check_same(ours: Tensor, theirs: np.ndarray) -> None:
 
 def _normalised(maps: Tensor) -> Tensor:
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    return (maps - low) / (high - low)
+    return (maps - low) / (high - low).clamp(min=1e-12)
 
 
 if __name__ == "__main__":

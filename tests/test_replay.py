@@ -162,7 +162,7 @@ HABITS = [
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
     "resnet18": (
         lambda: torchvision.models.resnet18(weights=None),
-        ["conv1", "layer1.0.relu", "layer2.0.bn2", "layer3.1", "layer4.1.bn2", "layer4"],
+        ["conv1", "layer1.0.relu", "layer2.0.bn2", "layer3.1", "layer4.0.downsample.1", "layer4"],
     ),
     "densenet121": (
         lambda: torchvision.models.densenet121(weights=None),
@@ -213,6 +213,7 @@ def test_layers_of_real_architectures_without_falling_back(name: str) -> None:
     for layer in layers:
         replay = assert_replays(model, model.get_submodule(layer), image(64))
         assert replay.refusal is None, layer
+        assert replay.as_views, layer  # only what is overwritten in place was copied
 
 
 @pytest.mark.parametrize("call", [1, 2, 3, 4])
@@ -260,7 +261,8 @@ def test_what_comes_before_the_layer_is_not_computed_again() -> None:
 
 def test_code_that_merges_the_batch_gets_copies_instead_of_views() -> None:
     model = Reshaping().eval()
-    assert assert_replays(model, model.second, image()).refusal is None
+    replay = assert_replays(model, model.second, image())
+    assert (replay.refusal, replay.as_views) == (None, False)
 
 
 @pytest.mark.parametrize(

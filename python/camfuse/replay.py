@@ -41,6 +41,8 @@ class Replay:
 
     Attributes:
         refusal: Why everything runs, or None as long as the shorter way is taken.
+        as_views: Whether what is remembered is lent to all copies as a view, but for what the model
+            overwrites; else everything is copied.
     """
 
     def __init__(self, model: nn.Module, module: nn.Module, call: int = 1) -> None:
@@ -49,7 +51,7 @@ class Replay:
         self._modules = tuple(model.modules())
         self._overwritten: set[_Key] | None = None
         self._proven = 0  # the largest number of copies for which both ways were compared
-        self._as_views = True
+        self.as_views = True
         self._arguments: Arguments
         self._tape: _Tape
 
@@ -102,7 +104,7 @@ class Replay:
         copies = len(activation)
 
         def given(key: _Key, recorded: Any) -> Any:
-            fresh = not self._as_views or key in (self._overwritten or ())
+            fresh = not self.as_views or key in (self._overwritten or ())
             return copied(recorded) if fresh else recorded
 
         def answer(key: _Key, recorded: Any) -> Any:
@@ -120,7 +122,7 @@ class Replay:
         """Compares both ways: first with views of what was recorded, then with copies."""
         why = ""
         for as_views in (True, False):
-            self._as_views &= as_views
+            self.as_views &= as_views
             try:
                 same = same_outputs(self._short(activation.clone()), expected)
             except Exception as error:  # whatever user code does with what it did not expect
