@@ -170,7 +170,7 @@ def test_arguments_are_checked_before_anything_is_asked_for(
         ({"ending": "mp4"}, "ending: expected .mp4, .webm, .mkv, .gif or .webp, got 'mp4'"),
         ({"question": camfuse.Question(target=[1, 2])}, "target: expected the same for all"),
         ({"style": camfuse.VideoStyle(fps=60), "ending": ".gif"}, "fps must lie in"),
-        ({"question": camfuse.Question(method="cam")}, "method: expected one of"),
+        ({"question": camfuse.Question(method="nocam")}, "method: expected one of"),
         ({"save_maps": tmp_path / "absent"}, "save_maps: expected an existing folder"),
     ]:
         with pytest.raises(ValueError, match=message):

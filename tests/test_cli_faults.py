@@ -42,7 +42,7 @@ class Good(Base):
 
 class Dict(Base):
     def forward(self, x):
-        return {"out": self.features(x)}
+        return {"out": self.features(x), "aux": self.features(x)}
 
 class Independent(Base):
     def forward(self, x):
@@ -152,7 +152,7 @@ def script(path: Path, text: str) -> str:
         ("photo.png --model own:good --save-maps /sys/m.safetensors", 1, "cannot write to"),
         ("photo.png --model own:good --ffmpeg absent", 2, "ffmpeg"),
         ("photo.png --model own:training", 2, "eval()"),
-        ("photo.png --model own:dictionary", 2, "not one tensor"),
+        ("photo.png --model own:dictionary", 2, "got 2 in a dict"),
         ("photo.png --model own:independent", 2, "target"),
         ("photo.png --model own:nan", 1, "not finite"),
         ("photo.png --model own:broken", 1, "a bug of the user's"),

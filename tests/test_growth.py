@@ -42,8 +42,8 @@ def explain(model: torch.nn.Module, methods: list[str]) -> None:
 def check(repeat, times: int) -> None:
     growth, more = grown(repeat, times)
     assert more == 0
-    # One activation of this model is 2 KB: a leak of one each time would show.
-    assert growth < times * 1024 + 2**20
+    # Pages come and go; a leak of one activation, 2 KB, for each layer would show in 1000 times.
+    assert growth < 2**22
 
 
 @pytest.mark.parametrize("times", [40, pytest.param(1000, marks=pytest.mark.slow)])

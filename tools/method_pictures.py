@@ -20,7 +20,7 @@ from camfuse.methods.base import Method
 SIZE = 224
 LAYER = "_blocks.10._bn2"  # 14 x 14 positions, 112 channels
 LAST = "_swish"  # its second call is what global average pooling and one linear layer follow
-EPOCHS = 30
+EPOCHS = 12
 STAGES = ["_blocks.4._bn2", "_blocks.10._bn2", "_blocks.15._bn2"]
 
 

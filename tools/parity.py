@@ -184,7 +184,10 @@ def main() -> None:
         size = "small" if isinstance(METHODS[method], PassMethod) else "full"
         cells = []
         for name in SUBJECTS:
-            found = [deviation(method, peer, name, size, batch) for batch in (1, 3)]
+            try:
+                found = [deviation(method, peer, name, size, batch) for batch in (1, 3)]
+            except ValueError:  # as where torch has no second derivative
+                found = []
             known = [one for one in found if one is not None]
             cells.append(f"{max(known):.0e}" if known else "")
         lines.append(f"| `{method}` | {peer.library} | {' | '.join(cells)} |")

@@ -65,7 +65,9 @@ def attention_maps(scene: Scene) -> Iterator[LayerMaps | tuple[Captured, Undefin
             yield layer, UndefinedError(_reason(counter.counts[call]))
             continue
         for target, (maps, scales) in enumerate(found):
-            yield LayerMaps(layer, target, layer.spatial(maps[:, :, None])[:, 0], scales)
+            # Folded as the layer's tokens are, which have so many channels.
+            tokens = maps[:, :, None].expand(-1, -1, layer.shape[0])
+            yield LayerMaps(layer, target, layer.spatial(tokens)[:, 0], scales)
 
 
 def _reason(attentions: int) -> str:
