@@ -71,9 +71,9 @@ def _vgg(widths: list[int | str]) -> nn.Module:
 
 SUBJECTS = {
     "ResNet": Subject(
-        lambda: tv.ResNet(tv.resnet.Bottleneck, [1, 1, 1, 1], num_classes=10, width_per_group=8),
+        lambda: tv.ResNet(tv.resnet.BasicBlock, [1, 1, 1, 1], num_classes=10),
         tv.resnet50,
-        "layer2",
+        "layer1",
         "layer4",
         behind_relu=True,
     ),
