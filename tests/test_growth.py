@@ -25,7 +25,7 @@ def tensors() -> int:
 
 def grown(repeat, times: int) -> tuple[int, int]:
     """By how many bytes and tensors ``times`` repetitions grow the process, once warmed up."""
-    for _ in range(max(3, times // 10)):
+    for _ in range(max(4, times // 10)):
         repeat()
     before = resident(), tensors()
     for _ in range(times):
@@ -41,9 +41,9 @@ def explain(model: torch.nn.Module, methods: list[str]) -> None:
 
 def check(repeat, times: int) -> None:
     growth, more = grown(repeat, times)
-    assert more == 0
+    assert more <= 0  # what earlier tests left may go meanwhile
     # Pages come and go; a leak of one activation, 2 KB, for each layer would show in 1000 times.
-    assert growth < 2**22
+    assert times < 1000 or growth < 2**22
 
 
 @pytest.mark.parametrize("times", [12, pytest.param(1000, marks=pytest.mark.slow)])
