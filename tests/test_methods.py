@@ -118,6 +118,14 @@ def test_one_finished_map_is_that_of_the_stack(method: str) -> None:
     torch.testing.assert_close(heat, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_a_method_of_few_layers_leaves_the_range_over_all_layers_to_others() -> None:
+    model, x = subject("cam"), images("cam")
+    both = camfuse.layer_cams(model, x, method=["gradcam", "cam"], layers="all")
+    assert len(both) < len(explain("gradcam"))
+    alone = explain("gradcam").global_ranges
+    assert torch.equal(both.select(method="gradcam").global_ranges, alone)
+
+
 @pytest.mark.parametrize("method", WHOLE)
 def test_what_has_no_map_per_layer_says_what_to_call(method: str) -> None:
     with pytest.raises(

@@ -237,14 +237,13 @@ class MapCollector:
 
     def _global_ranges(self, ranges: Tensor, rows: dict[Captured, int]) -> Tensor:
         """``[R, T, B, 2]``: each method's over the layers that it has seen, all if it can be."""
-        found = []
+        found, targets = [], range(self._targets)
         for method, (g, _) in enumerate(self._places):
-            passes = self._groups[g].make is None
             own = [
                 row
                 for layer, row in rows.items()
-                if layer not in self._undefined and (not passes or (g, 0) in self._found[layer])
-            ]
+                if any((g, t) in self._found[layer] for t in targets)
+            ] or list(rows.values())
             of_method = ranges[:, method].index_select(0, upload(torch.tensor(own), ranges.device))
             found.append(torch.stack([of_method[..., 0].amin(0), of_method[..., 1].amax(0)], -1))
         return torch.stack(found)
