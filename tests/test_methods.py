@@ -119,8 +119,8 @@ def test_one_finished_map_is_that_of_the_stack(method: str) -> None:
 
 
 def test_a_method_of_few_layers_leaves_the_range_over_all_layers_to_others() -> None:
-    model, x = subject("cam"), images("cam")
-    both = camfuse.layer_cams(model, x, method=["gradcam", "cam"], layers="all")
+    model, x = subject("fullgrad"), images("fullgrad")
+    both = camfuse.layer_cams(model, x, method=["gradcam", "fullgrad"], layers="all")
     assert len(both) < len(explain("gradcam"))
     alone = explain("gradcam").global_ranges
     assert torch.equal(both.select(method="gradcam").global_ranges, alone)
