@@ -107,6 +107,7 @@ $(VENV)/.demo: pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.demo
 	$(PIP) install --quiet --no-build-isolation --editable '.[dev]'
+	$(PIP) install --quiet --no-deps quantus==0.6.0
 	touch $@
 
 # Native code is built again when it changes; Python code is used where it lies.

@@ -36,6 +36,7 @@ LAYERS = (
     {"augmentation"},
     {"explain", "full_grad"},
     {"sess", "factorize"},
+    {"metrics"},
     {"encoder", "chapters"},
     {"ffmpeg_probe"},
     {"formats"},
