@@ -252,3 +252,43 @@ def _nv12(frame: Tensor, text: Tensor | None) -> Tensor:
 
 
 _PIXELS = {"rgb24": _rgb24, "i420": _i420, "nv12": _nv12}
+
+
+_NEIGHBORS = torch.tensor([[1, 2, 1], [2, 0, 2], [1, 2, 1]]) / 12.0
+_IMPUTED_TOLERANCE = 1e-12  # of residuals, against the right-hand side
+
+
+def impute(image: Tensor, masks: Tensor) -> Tensor:
+    """Imputed images ``[N, C, H, W]``, f64; see :func:`camfuse.ops.impute`.
+
+    Conjugate gradients in f64 on ``A x = b``: row i of A holds the weights of removed pixel i's
+    neighbors, b what those that were kept add up to.
+    """
+    removed = masks[:, None].double().expand(-1, image.shape[0], -1, -1)  # [N, C, H, W]
+    kept = torch.where(removed > 0, 0.0, image.double())
+    weight_sums = _weighted_neighbors(torch.ones_like(kept))
+
+    def multiply(x: Tensor) -> Tensor:
+        return removed * (weight_sums * x - _weighted_neighbors(x))
+
+    def dot(x: Tensor, y: Tensor) -> Tensor:
+        return (x * y).sum((2, 3), keepdim=True)
+
+    x = torch.zeros_like(kept)
+    residual = removed * _weighted_neighbors(kept)
+    direction, square = residual, dot(residual, residual)
+    enough = _IMPUTED_TOLERANCE**2 * square
+    while (square > enough).any():
+        product = multiply(direction)
+        step = square / dot(direction, product).clamp(min=torch.finfo(torch.float64).tiny)
+        x = x + step * direction
+        residual = residual - step * product
+        square, before = dot(residual, residual), square
+        direction = residual + square / before.clamp(min=torch.finfo(torch.float64).tiny) * direction
+    return kept + x
+
+
+def _weighted_neighbors(x: Tensor) -> Tensor:
+    """At each pixel of ``[N, C, H, W]`` the weighted sum over its neighbors in the image."""
+    rows = F.conv2d(x.flatten(0, 1)[:, None], _NEIGHBORS.to(x)[None, None], padding=1)
+    return rows[:, 0].reshape(x.shape)
