@@ -8,11 +8,98 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    pass
+    from camfuse.metrics.agreement import infidelity, sensitivity_n
+    from camfuse.metrics.complexities import complexity, entropy
+    from camfuse.metrics.confidence import (
+        Confidence,
+        confidence_drop,
+        confidence_gain,
+        confidence_increase,
+        masked_confidence,
+    )
+    from camfuse.metrics.consistency import adcc, coherency
+    from camfuse.metrics.curves import (
+        Curve,
+        deletion_auc,
+        deletion_curve,
+        insertion_auc,
+        insertion_curve,
+    )
+    from camfuse.metrics.faithfulness import (
+        ADCC,
+        AverageDrop,
+        AverageGain,
+        Coherency,
+        Complexity,
+        Deletion,
+        Entropy,
+        IncreaseInConfidence,
+        Infidelity,
+        Insertion,
+        SensitivityN,
+    )
+    from camfuse.metrics.perturbations import GaussianNoise, RandomPixels, RemovedSquare
 
-__all__: list[str] = []
+__all__ = [
+    "ADCC",
+    "AverageDrop",
+    "AverageGain",
+    "Coherency",
+    "Complexity",
+    "Confidence",
+    "Curve",
+    "Deletion",
+    "Entropy",
+    "GaussianNoise",
+    "IncreaseInConfidence",
+    "Infidelity",
+    "Insertion",
+    "RandomPixels",
+    "RemovedSquare",
+    "SensitivityN",
+    "adcc",
+    "coherency",
+    "complexity",
+    "confidence_drop",
+    "confidence_gain",
+    "confidence_increase",
+    "deletion_auc",
+    "deletion_curve",
+    "entropy",
+    "infidelity",
+    "insertion_auc",
+    "insertion_curve",
+    "masked_confidence",
+    "sensitivity_n",
+]
 
-_NAMES: dict[str, list[str]] = {}
+_NAMES: dict[str, list[str]] = {
+    "agreement": ["infidelity", "sensitivity_n"],
+    "consistency": ["adcc", "coherency"],
+    "complexities": ["complexity", "entropy"],
+    "confidence": [
+        "Confidence",
+        "confidence_drop",
+        "confidence_gain",
+        "confidence_increase",
+        "masked_confidence",
+    ],
+    "curves": ["Curve", "deletion_auc", "deletion_curve", "insertion_auc", "insertion_curve"],
+    "faithfulness": [
+        "ADCC",
+        "AverageDrop",
+        "AverageGain",
+        "Coherency",
+        "Complexity",
+        "Deletion",
+        "Entropy",
+        "IncreaseInConfidence",
+        "Infidelity",
+        "Insertion",
+        "SensitivityN",
+    ],
+    "perturbations": ["GaussianNoise", "RandomPixels", "RemovedSquare"],
+}
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 
