@@ -12,6 +12,7 @@ from camfuse.metrics import (
     infidelity,
     sensitivity_n,
 )
+from camfuse.metrics.correlation import pearson
 from faithful import linear_model, seeded, small_net
 
 IMAGES = seeded(3, 2, 4, 4)
@@ -57,10 +58,11 @@ def test_sensitivity_n_is_the_correlation_over_its_subsets():
         assert float(found[i]) == pytest.approx(np.corrcoef(sums, drops)[0, 1], abs=1e-5)
 
 
-@pytest.mark.parametrize("value", [0.0, 0.1])
-def test_a_constant_map_correlates_with_nothing(value):
-    maps = torch.full((3, 4, 4), value)
-    assert sensitivity_n(linear_model(), IMAGES, maps, n=3, subsets=5).tolist() == [0, 0, 0]
+@pytest.mark.parametrize("size", [(3, 3), (11, 13)])
+def test_a_constant_map_correlates_with_nothing_whatever_its_sums_round_to(size):
+    model, images = linear_model(1, (11, 13)), seeded(2, 1, 11, 13)
+    maps = torch.full((2, *size), 0.1, dtype=torch.float64)
+    assert sensitivity_n(model, images, maps, n=60, subsets=20).tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("perturbation", PERTURBATIONS)
@@ -141,3 +143,11 @@ def test_what_cannot_be_drawn_is_refused_before_the_model_runs(function, options
     model.register_forward_hook(lambda *_: pytest.fail("the model ran"))
     with pytest.raises(ValueError, match=message):
         function(model, IMAGES, torch.zeros(3, 4, 4), **options)
+
+
+def test_correlation_is_defined_for_constants_and_for_any_scale():
+    values = seeded(9)
+    for length in range(2, 10):
+        assert float(pearson(torch.full((length,), 0.1, dtype=torch.float64), values[:length])) == 0
+    for scale in (1e-300, 1e300):
+        assert float(pearson(scale * values, 5 - values)) == pytest.approx(-1)

@@ -96,8 +96,9 @@ def test_coherency_is_that_of_pytorch_grad_cam():
 
     model = small_net()
     targets = [ClassifierOutputTarget(1) for _ in IMAGES]
-    with GradCAM(model, [model[2]]) as cam:
-        expected = Coherency()(IMAGES, MAPS.numpy(), targets, model, cam)
+    with GradCAM(model, [model[2]]) as cam, torch.no_grad():
+        with torch.enable_grad():
+            expected = Coherency()(IMAGES, MAPS.numpy(), targets, model, cam)
         found = coherency(
             model, IMAGES, MAPS, lambda x, _: torch.from_numpy(cam(x, targets)), target=1
         )

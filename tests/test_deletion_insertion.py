@@ -104,7 +104,7 @@ def test_only_the_order_of_a_map_matters():
 
 def test_equals_come_in_a_random_order_of_the_seed_the_same_for_all_images():
     model = LinearModel(2.0 ** torch.arange(16).view(1, 1, 4, 4)).eval()
-    images, maps = torch.ones(3, 1, 4, 4), torch.zeros(3, 4, 4)
+    images, maps = torch.ones(3, 1, 4, 4), torch.full((3, 3, 3), 0.1)
     curves = [
         deletion_curve(model, images, maps, 0, steps=16, output="logit", seed=seed).scores
         for seed in (0, 0, 1)

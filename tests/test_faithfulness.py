@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from functools import partial
 
@@ -130,6 +131,17 @@ def test_metrics_with_other_options_stay_apart_when_their_sums_are_equal():
         collection.update(model=MODEL, inputs=IMAGES, maps=maps)
     found = collection.compute()
     assert found["0"] != found["1"]
+
+
+def test_other_metrics_stay_apart_when_their_sums_are_equal():
+    from torchmetrics import MetricCollection
+
+    collection = MetricCollection([metrics.Complexity(), metrics.Entropy()])
+    for maps in (torch.zeros(1, 1, 1), torch.ones(1, 2, 2)):  # the first is 0 to both
+        collection.update(maps=maps)
+    found = collection.compute()
+    assert float(found["Complexity"]) == 0.5
+    assert float(found["Entropy"]) == pytest.approx(math.log(4) / 2)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from camfuse.checks import expect, expect_whole
+from camfuse.checks import expect_whole
 from camfuse.devices import upload
 from camfuse.metrics.baselines import Baseline, replacement
 from camfuse.metrics.copies import one_target_scorer, score_copies
@@ -62,8 +62,12 @@ def sensitivity_n(
         FloatingPointError: If a score is not finite.
     """
     expect_whole("subsets", subsets, at_least=2)
+    images = checked_images("inputs", inputs)
+    laid = laid_over(maps, images)
+    # A summand changes nothing, and sums of a constant map are then equal in every bit.
+    laid = laid - laid.amin((1, 2), keepdim=True)
     said, done = _said_and_done(
-        model, inputs, maps, target, RandomPixels(n), subsets, baseline, output, batch_size, seed
+        model, images, laid, target, RandomPixels(n), subsets, baseline, output, batch_size, seed
     )
     return pearson(said, done)
 
@@ -119,10 +123,11 @@ def infidelity(
         FloatingPointError: If a score is not finite.
     """
     expect_whole("draws", draws, at_least=1)
-    expect("inputs", inputs, Tensor)
-    how = perturbation or RemovedSquare(max(1, min(inputs.shape[-2:], default=0) // 8))
+    images = checked_images("inputs", inputs)
+    laid = laid_over(maps, images)
+    how = perturbation or RemovedSquare(max(1, min(images.shape[-2:]) // 8))
     said, done = _said_and_done(
-        model, inputs, maps, target, how, draws, baseline, output, batch_size, seed
+        model, images, laid, target, how, draws, baseline, output, batch_size, seed
     )
     if scaled:
         said = said * _best_scale(said, done)
@@ -137,7 +142,7 @@ def _best_scale(said: Tensor, done: Tensor) -> Tensor:
 
 def _said_and_done(
     model: nn.Module,
-    inputs: Tensor,
+    images: Tensor,
     maps: Tensor,
     target: Target,
     perturbation: Perturbation,
@@ -148,9 +153,7 @@ def _said_and_done(
     seed: int,
 ) -> tuple[Tensor, Tensor]:
     """What the maps say of perturbations, and how much these take from the scores, ``[B, K]``."""
-    images = checked_images("inputs", inputs)
-    laid = laid_over(maps, images)
-    height, width = laid.shape[-2:]
+    height, width = maps.shape[-2:]
     perturbation.check(height, width)
     removed = replacement(images, baseline)
     scorer = one_target_scorer(model, images, target, output, batch_size)
@@ -163,6 +166,6 @@ def _said_and_done(
             images[samples], fields[copies], removed[samples]
         ),
     )
-    flat = laid.flatten(1).double().T
+    flat = maps.flatten(1).double().T
     said = torch.cat([some.double() @ flat for some in torch.split(fields.flatten(1), _FIELDS)]).T
     return said, scorer.unperturbed[0, :, None] - scores

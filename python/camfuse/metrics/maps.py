@@ -68,4 +68,9 @@ def laid_over(maps: Tensor, images: Tensor, *, unit: bool = False) -> Tensor:
             f"maps: expected them where the images are, on {images.device}, got {maps.device}"
         )
     maps, size = checked_maps(maps, unit=unit), images.shape[-2:]
-    return maps if maps.shape[-2:] == size else resize(maps, size, leading=1)
+    if maps.shape[-2:] == size:
+        return maps
+    # Interpolation stays within a map's range but for its rounding, which would give a constant map
+    # an order of its own.
+    low, high = (one[:, None, None] for one in maps.flatten(1).aminmax(dim=1))
+    return resize(maps, size, leading=1).clamp(low, high)
