@@ -12,7 +12,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 from torch import Tensor, nn
 
 from camfuse.metrics.removal import Removal
-from camfuse.metrics.road import Road, road
+from camfuse.metrics.road_score import Road, road
 from camfuse.stack import resize
 
 SIZE = 24

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import camfuse
-from camfuse.metrics.baselines import random_maps, sobel_maps
-from camfuse.metrics.road import road
-from camfuse.metrics.ybroad import YbRoad, ybroad
+from camfuse.metrics.control_maps import random_maps, sobel_maps
+from camfuse.metrics.layer_roads import YbRoad, ybroad
+from camfuse.metrics.road_score import road
 
 SIZE = 24
 

@@ -8,11 +8,15 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    pass
+    from camfuse.metrics.layer_roads import YbRoad, ybroad
+    from camfuse.metrics.road_score import Road, road
 
-__all__: list[str] = []
+__all__ = ["Road", "YbRoad", "road", "ybroad"]
 
-_NAMES: dict[str, list[str]] = {}
+_NAMES: dict[str, list[str]] = {
+    "layer_roads": ["YbRoad", "ybroad"],
+    "road_score": ["Road", "road"],
+}
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 

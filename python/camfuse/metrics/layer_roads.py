@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from camfuse.checks import expect
-from camfuse.metrics.baselines import random_maps, sobel_maps
+from camfuse.metrics.control_maps import random_maps, sobel_maps
 from camfuse.metrics.removal import NOISE, PERCENTAGES, Removal, road_of, spread_of
 from camfuse.metrics.scoring import Output, Scorer
 from camfuse.stack import CamStack, LayerInfo, resize
