@@ -22,9 +22,7 @@ from camfuse.metrics.removal import NOISE, PERCENTAGES, Removal, road_of, spread
 from camfuse.metrics.scoring import Output, Scorer
 from camfuse.stack import CamStack, LayerInfo, resize
 from camfuse.targets import Target
-
-SERIES = "ybroad"
-"""What a stack's series of these scores is called."""
+from camfuse.thinning import YBROAD
 
 Progress = Callable[[str, int, int], None]
 
@@ -237,7 +235,7 @@ def ybroad(
         random=Baseline(of_random.mean(0), spread_of(of_random)),
         sobel=Baseline(of_sobel.mean(0), spread_of(of_sobel)),
         stack=dataclasses.replace(
-            stack, series={**stack.series, SERIES: series.float().to(stack.flat.device)}
+            stack, series={**stack.series, YBROAD: series.float().to(stack.flat.device)}
         ),
         percentages=tuple(percentages),
         seeds=tuple(seeds),
