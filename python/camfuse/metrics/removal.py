@@ -111,31 +111,37 @@ class Removal:
             len(seeds), copies, len(scorer.targets), count, dtype=torch.float64
         )
         noise_of = lru_cache(maxsize=max(1, len(self.seeds)))(self._noise(scorer))
+        given: Tensor | None = None
         step = _maps_at_once(images, copies, scorer.batch_size)
         for start in range(0, count, step):
             part = slice(start, min(start + step, count))
             chunk = samples[part]
             masks = self.masks(maps(part)).flatten(1, 2)  # [n, copies, H, W]
-            groups = [(sample, masks[run]) for sample, run in _runs(chunk.tolist())]
-            imputed = torch.cat(
-                [impute(images[b], group.flatten(0, 1)).to(images.dtype) for b, group in groups]
-            )
+            runs = list(_runs(chunk.tolist()))
+            imputed = self._imputed(images, masks, runs)  # [n, copies, C, H, W]
             who = chunk.repeat_interleave(copies)
+            if given is None:  # large buffers are slow to get: one for all chunks
+                given = torch.empty_like(imputed)
+            noisy = given[: len(masks)]
             for i, seed in enumerate(seeds):
-                given = imputed
-                if self.noise:
-                    given = torch.cat(
-                        [
-                            (noise_of(seed, sample) * group[:, :, None]).flatten(0, 1)
-                            for sample, group in groups
-                        ]
-                    ).add_(imputed)
-                scores = scorer(given, who)  # [T, n * copies]
+                for sample, run in runs if self.noise else ():
+                    noise = noise_of(seed, sample)
+                    torch.mul(noise, masks[run, :, None], out=noisy[run]).add_(imputed[run])
+                scores = scorer((noisy if self.noise else imputed).flatten(0, 1), who)
                 found[i, :, :, part] = scores.view(len(scores), -1, copies).permute(2, 0, 1)
             if told:
                 told(part.stop, count)
         shape = (len(seeds), directions, shares, *found.shape[2:])
         return found.view(shape).expand(len(self.seeds), *shape[1:])
+
+    def _imputed(self, images: Tensor, masks: Tensor, runs: Sequence[tuple[int, slice]]) -> Tensor:
+        """Images without what masks ``[n, copies, H, W]`` remove ``[n, copies, C, H, W]``."""
+        filled = [
+            impute(images[sample], masks[run].flatten(0, 1)).to(images.dtype)
+            for sample, run in runs
+        ]
+        whole = filled[0] if len(filled) == 1 else torch.cat(filled)
+        return whole.view(*masks.shape[:2], *images.shape[1:])
 
     def _noise(self, scorer: Scorer) -> Callable[[int, int], Tensor]:
         """From a seed and a sample to its noise ``[copies, C, H, W]``, whatever the map."""
