@@ -20,7 +20,7 @@ from camfuse.checks import expect, expect_whole
 from camfuse.devices import upload
 from camfuse.metrics.ranking import Ranking, percentile_masks, removal_masks
 from camfuse.metrics.scoring import Scorer
-from camfuse.reference import impute
+from camfuse.ops import impute
 
 Maps = Callable[[slice], Tensor]
 """From some of the maps' positions to these maps ``[n, H, W]`` at the images' size."""
