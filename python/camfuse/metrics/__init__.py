@@ -38,7 +38,9 @@ if TYPE_CHECKING:
         Insertion,
         SensitivityN,
     )
+    from camfuse.metrics.layer_roads import YbRoad, ybroad
     from camfuse.metrics.perturbations import GaussianNoise, RandomPixels, RemovedSquare
+    from camfuse.metrics.road_score import Road, road
 
 __all__ = [
     "ADCC",
@@ -56,7 +58,9 @@ __all__ = [
     "Insertion",
     "RandomPixels",
     "RemovedSquare",
+    "Road",
     "SensitivityN",
+    "YbRoad",
     "adcc",
     "coherency",
     "complexity",
@@ -70,12 +74,13 @@ __all__ = [
     "insertion_auc",
     "insertion_curve",
     "masked_confidence",
+    "road",
     "sensitivity_n",
+    "ybroad",
 ]
 
 _NAMES: dict[str, list[str]] = {
     "agreement": ["infidelity", "sensitivity_n"],
-    "consistency": ["adcc", "coherency"],
     "complexities": ["complexity", "entropy"],
     "confidence": [
         "Confidence",
@@ -84,6 +89,7 @@ _NAMES: dict[str, list[str]] = {
         "confidence_increase",
         "masked_confidence",
     ],
+    "consistency": ["adcc", "coherency"],
     "curves": ["Curve", "deletion_auc", "deletion_curve", "insertion_auc", "insertion_curve"],
     "faithfulness": [
         "ADCC",
@@ -98,7 +104,9 @@ _NAMES: dict[str, list[str]] = {
         "Insertion",
         "SensitivityN",
     ],
+    "layer_roads": ["YbRoad", "ybroad"],
     "perturbations": ["GaussianNoise", "RandomPixels", "RemovedSquare"],
+    "road_score": ["Road", "road"],
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 

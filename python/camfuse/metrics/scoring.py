@@ -95,6 +95,7 @@ class Scorer:
                 "target: a function of the output has no probability; pass output='logit' to "
                 "score what it returns"
             )
+        self._layout = torch.preserve_format
         self.deviation = 0.0
         self._compared = precision is None
         with passes(self.model, self.images, self._arguments, shorter=False):
@@ -113,7 +114,12 @@ class Scorer:
             Why passes are not faster than plain ones.
         """
         with passes(self.model, self.images, self._arguments) as refusals:
-            yield refusals
+            # Faster passes begin with that layout: copied so, images need no second copy.
+            self._layout = torch.preserve_format if refusals else torch.channels_last
+            try:
+                yield refusals
+            finally:
+                self._layout = torch.preserve_format
 
     def __call__(self, images: Tensor, samples: Tensor) -> Tensor:
         """Scores of perturbed images.
@@ -164,7 +170,9 @@ class Scorer:
         for chunk in self._chunks(samples):
             target = self._settled(samples[chunk])
             place = upload(chunk, images.device)
-            given = images[place].to(self.images)  # a copy, which the model may overwrite
+            # A slice where there is one, and a copy, which the model may overwrite.
+            some = images[int(chunk[0]) : int(chunk[-1]) + 1] if self._mixes else images[place]
+            given = some.to(self.images).clone(memory_format=self._layout)
             with torch.autocast(kind, precision, enabled=precision is not None):
                 output = self.model(given)
             scores[:, place] = self._values(resolve_targets(target, output, len(chunk)))
