@@ -12,6 +12,8 @@ from camfuse.metrics.maps import laid_over
 from camfuse.metrics.scoring import Output, Scorer, checked_images
 from camfuse.targets import Target
 
+_SLACK = 1e-6  # what rounding may add to probabilities that a model returns itself
+
 
 @dataclass(frozen=True)
 class Confidence:
@@ -99,7 +101,7 @@ def confidence_of(scorer: Scorer, images: Tensor) -> Confidence:
     after = score_copies(scorer, 1, lambda samples, _: images[samples])[:, 0]
     before = scorer.unperturbed[0]
     low, high = torch.cat([before, after]).aminmax()
-    if low < 0 or high > 1:
+    if low < -_SLACK or high > 1 + _SLACK:
         raise ValueError(
             f"output: expected scores in [0, 1], of which a share can be lost, got "
             f"{float(low):.3g} to {float(high):.3g}"
