@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from camfuse.images import Preprocessing, read_image
     from camfuse.memory import MemoryPrediction, predict_memory
     from camfuse.methods import METHODS
+    from camfuse.metrics.layer_roads import YbRoad, ybroad
     from camfuse.models import LoadedModel, load_model
     from camfuse.question import Question
     from camfuse.refine import refine_cam
@@ -56,6 +57,7 @@ __all__ = [
     "VideoError",
     "VideoStyle",
     "VideoWriter",
+    "YbRoad",
     "animate",
     "animate_images",
     "box_score",
@@ -77,6 +79,7 @@ __all__ = [
     "sess",
     "sheet",
     "still",
+    "ybroad",
 ]
 
 
@@ -91,6 +94,7 @@ _NAMES = {
     "images": ["Preprocessing", "read_image"],
     "memory": ["MemoryPrediction", "predict_memory"],
     "methods": ["METHODS"],
+    "metrics.layer_roads": ["YbRoad", "ybroad"],
     "models": ["LoadedModel", "load_model"],
     "question": ["Question"],
     "refine": ["refine_cam"],
@@ -117,7 +121,7 @@ class _Package(_ModuleType):
             value: object = version("camfuse")
         elif name in _HOME:
             value = getattr(_import_module(f"{__name__}.{_HOME[name]}"), name)
-        elif name in _NAMES or name == "ops":
+        elif name in _NAMES or name in ("metrics", "ops"):
             value = _import_module(f"{__name__}.{name}")
         else:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,11 +8,106 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    pass
+    from camfuse.metrics.agreement import infidelity, sensitivity_n
+    from camfuse.metrics.complexities import complexity, entropy
+    from camfuse.metrics.confidence import (
+        Confidence,
+        confidence_drop,
+        confidence_gain,
+        confidence_increase,
+        masked_confidence,
+    )
+    from camfuse.metrics.consistency import adcc, coherency
+    from camfuse.metrics.curves import (
+        Curve,
+        deletion_auc,
+        deletion_curve,
+        insertion_auc,
+        insertion_curve,
+    )
+    from camfuse.metrics.faithfulness import (
+        ADCC,
+        AverageDrop,
+        AverageGain,
+        Coherency,
+        Complexity,
+        Deletion,
+        Entropy,
+        IncreaseInConfidence,
+        Infidelity,
+        Insertion,
+        SensitivityN,
+    )
+    from camfuse.metrics.layer_roads import YbRoad, ybroad
+    from camfuse.metrics.perturbations import GaussianNoise, RandomPixels, RemovedSquare
+    from camfuse.metrics.road_score import Road, road
 
-__all__: list[str] = []
+__all__ = [
+    "ADCC",
+    "AverageDrop",
+    "AverageGain",
+    "Coherency",
+    "Complexity",
+    "Confidence",
+    "Curve",
+    "Deletion",
+    "Entropy",
+    "GaussianNoise",
+    "IncreaseInConfidence",
+    "Infidelity",
+    "Insertion",
+    "RandomPixels",
+    "RemovedSquare",
+    "Road",
+    "SensitivityN",
+    "YbRoad",
+    "adcc",
+    "coherency",
+    "complexity",
+    "confidence_drop",
+    "confidence_gain",
+    "confidence_increase",
+    "deletion_auc",
+    "deletion_curve",
+    "entropy",
+    "infidelity",
+    "insertion_auc",
+    "insertion_curve",
+    "masked_confidence",
+    "road",
+    "sensitivity_n",
+    "ybroad",
+]
 
-_NAMES: dict[str, list[str]] = {}
+_NAMES: dict[str, list[str]] = {
+    "agreement": ["infidelity", "sensitivity_n"],
+    "complexities": ["complexity", "entropy"],
+    "confidence": [
+        "Confidence",
+        "confidence_drop",
+        "confidence_gain",
+        "confidence_increase",
+        "masked_confidence",
+    ],
+    "consistency": ["adcc", "coherency"],
+    "curves": ["Curve", "deletion_auc", "deletion_curve", "insertion_auc", "insertion_curve"],
+    "faithfulness": [
+        "ADCC",
+        "AverageDrop",
+        "AverageGain",
+        "Coherency",
+        "Complexity",
+        "Deletion",
+        "Entropy",
+        "IncreaseInConfidence",
+        "Infidelity",
+        "Insertion",
+        "SensitivityN",
+    ],
+    "layer_roads": ["YbRoad", "ybroad"],
+    "perturbations": ["GaussianNoise", "RandomPixels", "RemovedSquare"],
+    "road_score": ["Road", "road"],
+}
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 
