@@ -43,12 +43,6 @@ CAMFUSE_INLINE void each(int64_t w, const Use& use) {
   for (int64_t x = 0; x < w; x += kLanes<Acc>) use(x);
 }
 
-CAMFUSE_INLINE double dot(const float* a, const float* b, int64_t w) {
-  Vec<float> sum{};
-  each<float>(w, [&](int64_t x) { sum += at(a, x) * at(b, x); });
-  return static_cast<double>(sum_lanes<float>(sum));
-}
-
 // `x` where a cell is removed, which is where its inverse is not 0; else 0.
 CAMFUSE_INLINE Vec<float> removed(Vec<float> x, Vec<float> inverse) {
   return inverse != 0 ? x : Vec<float>{};
@@ -100,14 +94,28 @@ inline void set_up_coarser(const ImputeGrid& fine, const ImputeGrid& coarse,
   }
 }
 
-// z = the first sweep over `residual`, from 0.
-inline void sweep(const ImputeGrid& grid, const ImputeWork& work) {
-  const Plane<float> inverse(grid, work.inverse), residual(grid, work.residual), z(grid, work.z);
-  for (int64_t y = 0; y < grid.h; ++y) {
-    const float *d = inverse.row(y), *r = residual.row(y);
-    float* to = z.row(y);
-    each<float>(grid.w, [&](int64_t x) { store<float>(to + x, grid.sweep * at(d, x) * at(r, x)); });
+// The sweeps over one row. What weight 1 makes 0 is left out.
+template <bool damped>
+struct Sweep {
+  float weight;
+
+  // From 0.
+  CAMFUSE_INLINE Vec<float> first(Vec<float> inverse, Vec<float> residual) const {
+    return damped ? weight * (inverse * residual) : inverse * residual;
   }
+  // What the first one leaves of the residual: `around` is T_y T_x - 4 of its result.
+  CAMFUSE_INLINE Vec<float> rest(Vec<float> around, const float* residual, int64_t x) const {
+    return damped ? (1 - weight) * at(residual, x) + around : around;
+  }
+  CAMFUSE_INLINE Vec<float> next(Vec<float> z, Vec<float> inverse, Vec<float> rest) const {
+    return damped ? (1 - weight) * z + weight * (inverse * rest) : inverse * rest;
+  }
+};
+
+// Calls use(sweep) for a grid's sweep.
+template <class Use>
+CAMFUSE_INLINE auto with_sweep(const ImputeGrid& grid, const Use& use) {
+  return grid.sweep == 1 ? use(Sweep<false>{1}) : use(Sweep<true>{grid.sweep});
 }
 
 // Of the rows of the next grid, the one nearest to row y of this one, and the one behind that.
@@ -118,8 +126,11 @@ struct CoarseRows {
   int64_t near, far;
 };
 
-// What z leaves of the residual, restricted to the next grid.
-inline void restrict_residual(const ImputeParams& p, int k, const ImputeWork& work) {
+// Makes z row by row: make(y) computes row y of the residual and its first sweep. What z leaves of
+// the residual is restricted to the next grid.
+template <class S, class Make>
+CAMFUSE_INLINE void restrict_rows(const S& sweep, const ImputeParams& p, int k,
+                                  const ImputeWork& work, const Make& make) {
   const ImputeGrid &grid = p.grids[k], &coarse = p.grids[k + 1];
   const Plane<float> inverse(grid, work.inverse), residual(grid, work.residual), z(grid, work.z);
   const Plane<float> coarse_residual(coarse, work.residual);
@@ -128,12 +139,13 @@ inline void restrict_residual(const ImputeParams& p, int k, const ImputeWork& wo
   float* halved = line(work, p.grids[0], 2);
   zero(coarse_residual.row(0), coarse.h * coarse.stride);
   zero(sums - kPlaneHalo, 2 * p.grids[0].stride + kPlaneHalo);
-  const float keep = 1 - grid.sweep;
+  make(0);
   for (int64_t y = 0; y < grid.h; ++y) {
+    if (y + 1 < grid.h) make(y + 1);
     const float *here = z.row(y), *r = residual.row(y), *d = inverse.row(y);
     filter_columns(z.row(y - 1), here, z.row(y + 1), grid.w, sums);
     each<float>(grid.w, [&](int64_t x) {
-      const Vec<float> rest = keep * at(r, x) + (filtered(sums, x) - 4 * at(here, x));
+      const Vec<float> rest = sweep.rest(filtered(sums, x) - 4 * at(here, x), r, x);
       store<float>(left + x, removed(rest, at(d, x)));
     });
     each<float>(coarse.w, [&](int64_t x) {
@@ -179,7 +191,9 @@ inline void correct_row(const ImputeGrid& grid, const ImputeGrid& coarse, const 
 }
 
 // Adds the next grid's correction to z and sweeps once more. Returns residual . z.
-inline double correct(const ImputeParams& p, int k, const ImputeWork& work) {
+template <class S>
+CAMFUSE_INLINE double correct_rows(const S& sweep, const ImputeParams& p, int k,
+                                   const ImputeWork& work) {
   const ImputeGrid &grid = p.grids[k], &coarse = p.grids[k + 1];
   const Plane<float> inverse(grid, work.inverse), residual(grid, work.residual), z(grid, work.z);
   float* ring[3];
@@ -189,7 +203,6 @@ inline double correct(const ImputeParams& p, int k, const ImputeWork& work) {
   float* wide = line(work, p.grids[0], 5);
   zero(ring[0] - kPlaneHalo, 4 * p.grids[0].stride + kPlaneHalo);
   correct_row(grid, coarse, work, 0, between, wide, ring[1]);
-  const float keep = 1 - grid.sweep;
   double product = 0;
   for (int64_t y = 0; y < grid.h; ++y) {
     float *above = ring[y % 3], *here = ring[(y + 1) % 3], *below = ring[(y + 2) % 3];
@@ -201,44 +214,64 @@ inline double correct(const ImputeParams& p, int k, const ImputeWork& work) {
     filter_columns(above, here, below, grid.w, sums);
     const float *r = residual.row(y), *d = inverse.row(y);
     float* to = z.row(y);
+    Vec<float> sum{};
     each<float>(grid.w, [&](int64_t x) {
-      const Vec<float> rest = at(r, x) + (filtered(sums, x) - 4 * at(here, x));
-      store<float>(to + x, keep * at(here, x) + grid.sweep * at(d, x) * rest);
+      const Vec<float> right = at(r, x), mine = at(here, x);
+      const Vec<float> one = sweep.next(mine, at(d, x), right + (filtered(sums, x) - 4 * mine));
+      store<float>(to + x, one);
+      sum += one * right;
     });
-    product += dot(to, r, grid.w);
+    product += static_cast<double>(sum_lanes<float>(sum));
   }
   return product;
 }
 
-// One V-cycle: z = M^-1 residual, where z holds the image's first sweep already. Returns
-// residual . z, an estimate of e'Ae.
-inline double precondition(const ImputeParams& p, const ImputeWork& work) {
+// One V-cycle: z = M^-1 residual, of which make(y) computes row y. Returns residual . z, an
+// estimate of e'Ae.
+template <class S, class Make>
+CAMFUSE_INLINE double precondition(const S& sweep, const ImputeParams& p, const ImputeWork& work,
+                                   const Make& make) {
   const int last = p.grid_count - 1;
-  for (int k = 0; k < last; ++k) {
-    if (k > 0) sweep(p.grids[k], work);
-    restrict_residual(p, k, work);
+  restrict_rows(sweep, p, 0, work, make);
+  const auto first_sweep = [&](int k) {
+    const ImputeGrid& grid = p.grids[k];
+    const Plane<float> inverse(grid, work.inverse), residual(grid, work.residual), z(grid, work.z);
+    return [&grid, inverse, residual, z](int64_t y) {
+      const float *d = inverse.row(y), *r = residual.row(y);
+      float* to = z.row(y);
+      with_sweep(grid, [&](const auto& one) {
+        each<float>(grid.w,
+                    [&](int64_t x) { store<float>(to + x, one.first(at(d, x), at(r, x))); });
+      });
+    };
+  };
+  for (int k = 1; k < last; ++k) {
+    with_sweep(p.grids[k],
+               [&](const auto& one) { restrict_rows(one, p, k, work, first_sweep(k)); });
   }
-  sweep(p.grids[last], work);
-  double product = 0;
-  for (int k = last - 1; k >= 0; --k) product = correct(p, k, work);
-  return product;
+  first_sweep(last)(0);  // a single cell
+  for (int k = last - 1; k > 0; --k) {
+    with_sweep(p.grids[k], [&](const auto& one) { correct_rows(one, p, k, work); });
+  }
+  return correct_rows(sweep, p, 0, work);
 }
 
-// The residual of `values`, in f64, and the first sweep over it.
-inline void take_residual(const ImputeGrid& grid, const ImputeWork& work) {
+// Takes the residual of `values` in f64 and preconditions it; returns as `precondition`.
+template <class S>
+inline double restart(const S& sweep, const ImputeParams& p, const ImputeWork& work) {
+  const ImputeGrid& grid = p.grids[0];
   const Plane<float> inverse(grid, work.inverse), residual(grid, work.residual), z(grid, work.z);
   const Plane<double> values(grid, work.values);
   const double* columns = work.wide_columns;
   double* sums = work.wide_line + kPlaneHalo;
-  constexpr int half = kLanes<double>;
-  for (int64_t y = 0; y < grid.h; ++y) {
+  return precondition(sweep, p, work, [&](int64_t y) {
     const double* here = values.row(y);
     float* r = residual.row(y);
     filter_columns(values.row(y - 1), here, values.row(y + 1), grid.w, sums);
     const double v = line_weight(y, grid.h);
     each<double>(grid.w, [&](int64_t x) {
       const Vec<double> rest = filtered(sums, x) - v * at(columns, x) * at(here, x);
-      const auto narrow = __builtin_convertvector(rest, Vector<float, half>);
+      const auto narrow = __builtin_convertvector(rest, Vector<float, kLanes<double>>);
       __builtin_memcpy(r + x, &narrow, sizeof narrow);
     });
     const float* d = inverse.row(y);
@@ -246,9 +279,28 @@ inline void take_residual(const ImputeGrid& grid, const ImputeWork& work) {
     each<float>(grid.w, [&](int64_t x) {
       const Vec<float> rest = removed(at(r, x), at(d, x));
       store<float>(r + x, rest);
-      store<float>(to + x, grid.sweep * at(d, x) * rest);
+      store<float>(to + x, sweep.first(at(d, x), rest));
     });
-  }
+  });
+}
+
+// Goes `step` in the direction and preconditions what is left; returns as `precondition`.
+template <class S>
+inline double advance(const S& sweep, const ImputeParams& p, const ImputeWork& work, float step) {
+  const ImputeGrid& grid = p.grids[0];
+  const Plane<float> inverse(grid, work.inverse), residual(grid, work.residual), z(grid, work.z);
+  const Plane<float> direction(grid, work.direction), product(grid, work.product);
+  const Plane<float> correction(grid, work.correction);
+  return precondition(sweep, p, work, [&](int64_t y) {
+    const float *along = direction.row(y), *less = product.row(y), *d = inverse.row(y);
+    float *sum = correction.row(y), *r = residual.row(y), *to = z.row(y);
+    each<float>(grid.w, [&](int64_t x) {
+      store<float>(sum + x, at(sum, x) + step * at(along, x));
+      const Vec<float> rest = at(r, x) - step * at(less, x);
+      store<float>(r + x, rest);
+      store<float>(to + x, sweep.first(at(d, x), rest));
+    });
+  });
 }
 
 // direction = z + keep * direction; product = A direction. Returns direction . product.
@@ -270,30 +322,16 @@ inline double multiply_direction(const ImputeGrid& grid, const ImputeWork& work,
     filter_columns(direction.row(y - 1), here, direction.row(y + 1), grid.w, sums);
     const auto v = static_cast<float>(line_weight(y, grid.h));
     float* to = product.row(y);
+    Vec<float> sum{};
     each<float>(grid.w, [&](int64_t x) {
-      const Vec<float> one = v * at(columns, x) * at(here, x) - filtered(sums, x);
-      store<float>(to + x, removed(one, at(d, x)));
+      const Vec<float> mine = at(here, x);
+      const Vec<float> one = removed(v * at(columns, x) * mine - filtered(sums, x), at(d, x));
+      store<float>(to + x, one);
+      sum += mine * one;
     });
-    energy += dot(here, to, grid.w);
+    energy += static_cast<double>(sum_lanes<float>(sum));
   }
   return energy;
-}
-
-// Goes `step` in the direction, and makes the first sweep over what is left.
-inline void advance(const ImputeGrid& grid, const ImputeWork& work, float step) {
-  const Plane<float> inverse(grid, work.inverse), residual(grid, work.residual), z(grid, work.z);
-  const Plane<float> direction(grid, work.direction), product(grid, work.product);
-  const Plane<float> correction(grid, work.correction);
-  for (int64_t y = 0; y < grid.h; ++y) {
-    const float *along = direction.row(y), *less = product.row(y), *d = inverse.row(y);
-    float *sum = correction.row(y), *r = residual.row(y), *to = z.row(y);
-    each<float>(grid.w, [&](int64_t x) {
-      store<float>(sum + x, at(sum, x) + step * at(along, x));
-      const Vec<float> rest = at(r, x) - step * at(less, x);
-      store<float>(r + x, rest);
-      store<float>(to + x, grid.sweep * at(d, x) * rest);
-    });
-  }
 }
 
 // Adds the round's correction to `values`.

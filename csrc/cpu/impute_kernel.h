@@ -123,24 +123,24 @@ class Imputation {
   // Corrects `values` until they are good enough; returns how good.
   double solve() const {
     zero(work_.correction, p_.plane);
-    for (int round = 0;; ++round) {
-      take_residual(grid_, work_);
-      double square = precondition(p_, work_);
-      const double first = error(square);
-      if (!(first > p_.tolerance) || round == kMostImputeRounds) return first;
-      const double enough = larger(kRoundSlack * p_.tolerance, kRoundGain * first);
-      double keep = 0;  // of the last direction
-      for (int step = 0; step < kMostImputeSteps; ++step) {
-        const double energy = multiply_direction(grid_, work_, static_cast<float>(keep));
-        if (!(energy > 0)) break;
-        advance(grid_, work_, static_cast<float>(square / energy));
-        const double before = square;
-        square = precondition(p_, work_);
-        if (!(error(square) > enough)) break;
-        keep = square / before;
+    return with_sweep(grid_, [this](const auto& sweep) {
+      for (int round = 0;; ++round) {
+        double square = restart(sweep, p_, work_);
+        const double first = error(square);
+        if (!(first > p_.tolerance) || round == kMostImputeRounds) return first;
+        const double enough = larger(kRoundSlack * p_.tolerance, kRoundGain * first);
+        double keep = 0;  // of the last direction
+        for (int step = 0; step < kMostImputeSteps; ++step) {
+          const double energy = multiply_direction(grid_, work_, static_cast<float>(keep));
+          if (!(energy > 0)) break;
+          const double before = square;
+          square = advance(sweep, p_, work_, static_cast<float>(before / energy));
+          if (!(error(square) > enough)) break;
+          keep = square / before;
+        }
+        take_correction(grid_, work_);
       }
-      take_correction(grid_, work_);
-    }
+    });
   }
 
   static double error(double square) { return __builtin_sqrt(square > 0 ? square / 12 : square); }

@@ -217,7 +217,7 @@ def principal_map(
     return maps, ranges, scales
 
 
-def impute(image: Tensor, masks: Tensor, *, tolerance: float = 1e-4) -> Tensor:
+def impute(image: Tensor, masks: Tensor, *, tolerance: float = 5e-4) -> Tensor:
     """Removed pixels filled in from those around them: the linear imputation of ROAD.
 
     Each removed pixel becomes the mean of its neighbors in the image, 1/6 to each side and 1/12 at
