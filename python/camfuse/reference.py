@@ -284,7 +284,9 @@ def impute(image: Tensor, masks: Tensor) -> Tensor:
         x = x + step * direction
         residual = residual - step * product
         square, before = dot(residual, residual), square
-        direction = residual + square / before.clamp(min=torch.finfo(torch.float64).tiny) * direction
+        direction = (
+            residual + square / before.clamp(min=torch.finfo(torch.float64).tiny) * direction
+        )
     return kept + x
 
 
