@@ -8,11 +8,75 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    pass
+    from camfuse.metrics.box_accuracy import MaxBoxAcc, MaxBoxAccV2, PxAP, TopLocalization
+    from camfuse.metrics.inside import (
+        effective_heat_ratio,
+        energy_pointing_game,
+        inside_outside,
+        pointing_game,
+    )
+    from camfuse.metrics.localization import (
+        BestMaskDice,
+        BestMaskIoU,
+        EffectiveHeatRatio,
+        EnergyPointingGame,
+        InsideOutside,
+        MaskDice,
+        MaskIoU,
+        PointingGame,
+    )
+    from camfuse.metrics.overlap import overlap
+    from camfuse.metrics.randomization import SanityResult, sanity
+    from camfuse.metrics.wsol import average_precision, box_overlaps, pixel_counts, resized_boxes
 
-__all__: list[str] = []
+__all__: list[str] = [
+    "BestMaskDice",
+    "BestMaskIoU",
+    "EffectiveHeatRatio",
+    "EnergyPointingGame",
+    "InsideOutside",
+    "MaskDice",
+    "MaskIoU",
+    "MaxBoxAcc",
+    "MaxBoxAccV2",
+    "PointingGame",
+    "PxAP",
+    "SanityResult",
+    "TopLocalization",
+    "average_precision",
+    "box_overlaps",
+    "effective_heat_ratio",
+    "energy_pointing_game",
+    "inside_outside",
+    "overlap",
+    "pixel_counts",
+    "pointing_game",
+    "resized_boxes",
+    "sanity",
+]
 
-_NAMES: dict[str, list[str]] = {}
+_NAMES: dict[str, list[str]] = {
+    "box_accuracy": ["MaxBoxAcc", "MaxBoxAccV2", "PxAP", "TopLocalization"],
+    "inside": [
+        "effective_heat_ratio",
+        "energy_pointing_game",
+        "inside_outside",
+        "pointing_game",
+    ],
+    "localization": [
+        "BestMaskDice",
+        "BestMaskIoU",
+        "EffectiveHeatRatio",
+        "EnergyPointingGame",
+        "InsideOutside",
+        "MaskDice",
+        "MaskIoU",
+        "PointingGame",
+    ],
+    "overlap": ["overlap"],
+    "randomization": ["SanityResult", "sanity"],
+    "wsol": ["average_precision", "box_overlaps", "pixel_counts", "resized_boxes"],
+}
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 
