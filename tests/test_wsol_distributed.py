@@ -65,7 +65,9 @@ def process(rank: int, meeting: str, results: str) -> None:
 
 def test_two_processes_add_up_to_one(tmp_path):
     meeting, results = f"file://{tmp_path}/meeting", f"{tmp_path}/result"
-    multiprocessing.spawn(process, (meeting, results), nprocs=2)
+    # Forked, they need not import everything again.
+    start = multiprocessing.start_processes
+    start(process, (meeting, results), nprocs=2, start_method="fork")
     whole = seen(slice(0, COUNT))
     assert whole.keys() == {*masked(), *boxed()}
     assert whole != seen(slice(0, 3))

@@ -7,7 +7,6 @@ official evaluation, which decides where the paper leaves a choice.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, NamedTuple
 
 import torch
@@ -80,8 +79,7 @@ def box_overlaps(
         every.scatter_reduce_(0, found.binarization, of_box, "amax")
         return torch.stack([of_box[found.largest], every])[:, found.of]
 
-    with ThreadPoolExecutor() as pool:  # OpenCV lets other threads run
-        pairs = list(pool.map(best, range(len(maps8))))
+    pairs = [best(sample) for sample in range(len(maps8))]
     largest, every = (torch.stack(pairs) if pairs else torch.empty(0, 2, len(taus))).unbind(1)
     return BoxOverlaps(largest, every)
 
