@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from camfuse.images import Preprocessing, read_image
     from camfuse.memory import MemoryPrediction, predict_memory
     from camfuse.methods import METHODS
+    from camfuse.metrics import SanityResult, sanity
     from camfuse.models import LoadedModel, load_model
     from camfuse.question import Question
     from camfuse.refine import refine_cam
@@ -50,6 +51,7 @@ __all__ = [
     "Preprocessing",
     "Question",
     "ReST",
+    "SanityResult",
     "Sheet",
     "Skipped",
     "Video",
@@ -72,6 +74,7 @@ __all__ = [
     "refine_cam",
     "render",
     "render_video",
+    "sanity",
     "save_stack",
     "segmentation_mean",
     "sess",
@@ -91,6 +94,7 @@ _NAMES = {
     "images": ["Preprocessing", "read_image"],
     "memory": ["MemoryPrediction", "predict_memory"],
     "methods": ["METHODS"],
+    "metrics": ["SanityResult", "sanity"],
     "models": ["LoadedModel", "load_model"],
     "question": ["Question"],
     "refine": ["refine_cam"],

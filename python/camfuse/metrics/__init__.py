@@ -26,7 +26,8 @@ if TYPE_CHECKING:
         PointingGame,
     )
     from camfuse.metrics.overlap import overlap
-    from camfuse.metrics.randomization import SanityResult, sanity
+    from camfuse.metrics.randomization import sanity
+    from camfuse.metrics.sanity_result import SanityResult
     from camfuse.metrics.wsol import average_precision, box_overlaps, pixel_counts, resized_boxes
 
 __all__: list[str] = [
@@ -74,7 +75,8 @@ _NAMES: dict[str, list[str]] = {
         "PointingGame",
     ],
     "overlap": ["overlap"],
-    "randomization": ["SanityResult", "sanity"],
+    "randomization": ["sanity"],
+    "sanity_result": ["SanityResult"],
     "wsol": ["average_precision", "box_overlaps", "pixel_counts", "resized_boxes"],
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
