@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -201,3 +204,20 @@ def test_one_best_threshold_for_all_images_is_no_better_than_one_for_each():
     assert over_all.compute() == pytest.approx((1 + 1 / 2) / 2)
     assert each.compute() == 1
     assert dice.compute() == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_what_is_missing_is_named_when_it_is_needed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchmetrics", None)
+    monkeypatch.delitem(sys.modules, "camfuse.metrics.accumulate")
+    with pytest.raises(ImportError, match=r"pip install 'camfuse\[metrics\]'"):
+        importlib.import_module("camfuse.metrics.accumulate")
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(ImportError, match="found by OpenCV, which cannot be imported"):
+        metrics.box_overlaps(HEAT, [torch.tensor([[0, 0, 1, 1]])])
+
+
+def test_the_package_tells_its_names_and_no_others():
+    assert {*metrics.__all__} <= {*dir(metrics)}
+    assert all(getattr(metrics, name).__doc__ for name in metrics.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = metrics.nothing

@@ -67,11 +67,12 @@ def _app() -> Typer:
     from camfuse.cli.info import info
     from camfuse.cli.layers import layers
     from camfuse.cli.render import render
+    from camfuse.cli.sanity import sanity
     from camfuse.cli.stills import sheet, still
 
     app = typer.Typer(name="camfuse", no_args_is_help=True, pretty_exceptions_enable=False)
     app.callback()(configure)
-    for command in (animate, sheet, still, render, layers, info, demo):
+    for command in (animate, sheet, still, render, layers, sanity, info, demo):
         app.command()(command)
     return app
 

@@ -16,11 +16,11 @@ Grade = Literal["falls", "falls in part", "stays", "undefined"]
 # Of the likeness that unrelated maps have not: up to how much is none kept, from where on is most.
 _NONE, _MOST = 0.2, 0.5
 
-_WORDS: Mapping[Grade, str] = {
-    "falls": "fall",
-    "falls in part": "fall in part",
-    "stays": "stay",
-    "undefined": "cannot be compared",
+_WORDS: Mapping[Grade, tuple[str, str]] = {  # of one layer, of several
+    "falls": ("falls", "fall"),
+    "falls in part": ("falls in part", "fall in part"),
+    "stays": ("stays", "stay"),
+    "undefined": ("cannot be compared", "cannot be compared"),
 }
 
 
@@ -203,7 +203,9 @@ def _sentence(method: str, verdicts: Sequence[Verdict]) -> str:
         return f"{method}: no layer's maps can be compared, so nothing is known."
     middle = torch.tensor([[one.final, one.unrelated] for one in defined]).median(0).values
     grades = Counter(one.grade for one in verdicts)
-    counts = ", ".join(f"{grades[grade]} {word}" for grade, word in _WORDS.items() if grades[grade])
+    counts = ", ".join(
+        f"{count} {words[count > 1]}" for grade, words in _WORDS.items() if (count := grades[grade])
+    )
     if grades["stays"]:
         meaning = "maps that stay show the image or the architecture, not what was learned"
     elif grades["falls in part"]:
