@@ -33,6 +33,16 @@ def test_its_json_holds_every_stage_and_a_verdict_for_each_map(folder, capsys):
     assert len(report["similarities"]["spearman"]["similarity"]) == 3
 
 
+def test_negative_evidence_is_compared_on_request(folder, capsys):
+    found = []
+    for options in ([], ["--signed"]):
+        assert main([*SANITY, "--stages", "1", "--json", *options]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    cut, signed = (one["similarities"]["spearman"]["final"] for one in found)
+    assert cut != signed
+    assert not any(None in row for row in signed)
+
+
 def test_the_plot_takes_its_place_when_it_is_whole(folder, capsys):
     pytest.importorskip("matplotlib")
     assert main([*SANITY, "--stages", "1", "--plot", "x.png", "--layers", "0,3", "--json"]) == 0

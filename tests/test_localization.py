@@ -149,6 +149,7 @@ def test_a_constant_map_has_a_value_and_an_empty_batch_none(function):
         (HEAT, QUARTER[:, :3], ValueError, r"regions: expected \(1, 4, 4\) as the maps, got"),
         (HEAT, QUARTER.float(), TypeError, "regions: expected a bool tensor, got torch.float32"),
         (HEAT, ~QUARTER & QUARTER, ValueError, "regions: .* sample 0 has none"),
+        (HEAT, None, TypeError, "regions: expected Tensor or Sequence, got NoneType"),
         (HEAT, [], ValueError, "regions: expected 1 samples, got 0"),
         (HEAT, [torch.zeros(0, 4)], ValueError, r"regions\[0\]: expected \[n, 4\] with n at"),
         (HEAT, [torch.tensor([[2, 0, 2, 4]])], ValueError, r"regions\[0\]: expected x1 < x2"),

@@ -46,6 +46,9 @@ def sanity(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="For the random parameters.")] = 0,
+    signed: Annotated[
+        bool, typer.Option("--signed", help="Compare negative evidence, too, as no picture shows.")
+    ] = False,
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -94,6 +97,7 @@ def sanity(
             mode=mode,  # type: ignore[arg-type]  # checked above
             stages=stages,
             seed=seed,
+            relu=not signed,
             batch_size=batch_size,
             progress=progress,
         )

@@ -94,8 +94,9 @@ class _BoxCounts(_Wsol):
         self.classified = self.classified + (0 if logits is None else len(maps))
 
     def _best(self, contours: int, top: int, delta: float) -> Tensor:
-        found: Tensor = self.correct[contours, top, self.deltas.index(delta)].amax() / self.images
-        return found
+        """Part of the images that are right at the best threshold, f64."""
+        counts = self.correct[contours, top, self.deltas.index(delta)]
+        return counts.amax().double() / self.images
 
 
 class MaxBoxAcc(_BoxCounts):

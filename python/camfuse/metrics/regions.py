@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from camfuse.checks import expect
+
 Regions = Tensor | Sequence[Tensor]
 """A mask ``[B, H, W]``, bool; or for each sample boxes ``[n, 4]``, ``x1, y1, x2, y2`` in pixels.
 
@@ -47,9 +49,10 @@ def region_masks(regions: Regions, maps: Tensor) -> Tensor:
         TypeError: If a mask is not bool, or boxes are no tensors.
         ValueError: If sizes differ, a box is wrong or outside, or a sample has no pixel inside.
     """
-    if isinstance(regions, Tensor) and regions.ndim == 3:
+    if isinstance(regions, Tensor):
         masks = check_mask("regions", regions, maps)
     else:
+        expect("regions", regions, Tensor, Sequence)
         if len(regions) != len(maps):
             raise ValueError(f"regions: expected {len(maps)} samples, got {len(regions)}")
         height, width = maps.shape[1:]

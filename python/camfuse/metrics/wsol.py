@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from camfuse.checks import expect
 from camfuse.metrics.contours import contour_boxes, inclusive_iou
 from camfuse.metrics.histograms import histograms, thresholds
 from camfuse.metrics.regions import check_boxes, check_mask, check_shape, considered, normalized
@@ -64,6 +65,7 @@ def box_overlaps(
     """
     taus = thresholds(step)
     scores = score_maps(maps, size, resize=resize, normalize=normalize)
+    expect("boxes", boxes, Sequence)
     if len(boxes) != len(maps):
         raise ValueError(f"boxes: expected those of {len(maps)} samples, got {len(boxes)}")
     truth = [
