@@ -57,6 +57,19 @@ def test_values_worked_by_hand():
     assert found == pytest.approx(np.trapezoid(heat, dx=0.1))
 
 
+def test_negative_heat_is_none():
+    heat = HEAT.clone()
+    heat[0, 1, 1] = heat[0, 3, 0] = -9
+    assert metrics.energy_pointing_game(heat, QUARTER).item() == pytest.approx(0.6)
+
+
+def test_the_last_quantile_of_heat_is_a_hundredth_below_the_maximum():
+    # At q = 1 both are hot, the second by a hair; at every other q as well, or more.
+    maps = torch.tensor([[[1.0, 0.995, 0.0]]])
+    masks = torch.tensor([[[False, True, False]]])
+    assert metrics.effective_heat_ratio(maps, masks).item() == pytest.approx(0.5)
+
+
 def test_ignored_pixels_count_nowhere_but_the_object_always_does():
     ignore = torch.zeros_like(QUARTER)
     ignore[0, 3] = True
@@ -85,6 +98,12 @@ def test_boxes_are_half_open_and_united():
     # The first two make a corner of three pixels; the third holds the centre of the fourth.
     for name, function in FUNCTIONS.items():
         assert torch.equal(function(HEAT, boxes), function(HEAT, QUARTER)), name
+
+
+def test_a_box_holds_the_pixel_whose_centre_it_begins_at_not_the_one_it_ends_at():
+    boxes = [torch.tensor([[0.5, 0.5, 2.5, 2.5]])]
+    maps = QUARTER.float()
+    assert metrics.overlap(maps, boxes).iou.item() == 1
 
 
 def test_peers_agree():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ pytest.importorskip("skimage")
 from scipy.stats import pearsonr, spearmanr
 from skimage.metrics import structural_similarity
 
-from camfuse import cam, layer_cams, sanity
+from camfuse import SanityResult, cam, layer_cams, sanity
+from camfuse.metrics.comparison import Comparison, Seen
 from camfuse.metrics.reinitialize import RandomCopy, redraw, units
 from camfuse.metrics.similarity import SIMILARITIES, pearson, spearman, ssim, surrogates
 from small_models import DeadEnd, Residual
@@ -152,6 +154,7 @@ def test_maps_of_the_image_alone_stay_and_the_others_fall(net):
     assert "eigencam: of 2 layers" in found.summary()
     assert "show the image or the architecture" in found.summary()
     assert grades["gradcam", "second"].final < 0.6
+    assert found.between["ssim"][1, 1].lt(0.9).all()
 
 
 def test_why_a_similarity_is_not_defined(net):
@@ -168,6 +171,37 @@ def test_why_a_similarity_is_not_defined(net):
     assert flat.verdicts()[0].grade == "undefined"
     assert "nothing is known" in flat.summary()
     json.dumps(flat.to_dict(), allow_nan=False)
+
+
+def test_rounding_noise_is_like_nothing_and_a_missing_map_says_why(net):
+    stack = layer_cams(net, IMAGES, layers=["first", "second"], method=["gradcam", "layercam"])
+    compare, seen = Comparison(stack, ["pearson"], relu=False), Seen.of(stack)
+    assert compare(seen, seen)[1] == {}
+    noisy = replace(seen, noise={"second": ("layercam",)})
+    values, why = compare(seen, noisy)
+    assert why == {"second": "a map is only rounding noise"}
+    assert values["pearson"][1].isnan().flatten(1).all(1).tolist() == [False, True]
+    partial = Seen({"first": seen.maps["first"]}, missing={"second": "it is not finite"})
+    assert compare(partial, seen)[1] == {"second": "it is not finite"}
+    assert compare(seen, Seen(failed="none"))[1] == {"first": "none", "second": "none"}
+
+
+def test_a_map_turned_over_stays():
+    one = torch.ones(1, 1, 1, 1, 1).double()
+    found = SanityResult(
+        methods=("gradcam",),
+        layers=("first",),
+        stages=(("first",),),
+        mode="cascading",
+        seed=0,
+        targets=torch.zeros(1, 1, dtype=torch.long),
+        similarity={"pearson": -one},
+        final={"pearson": -one[0]},
+        between={"pearson": one[0]},
+        unrelated={"pearson": one[0] * 0.2},
+    )
+    (verdict,) = found.verdicts()
+    assert (verdict.grade, verdict.kept) == ("stays", 1)
 
 
 def test_a_random_model_without_finite_maps_says_so(net):

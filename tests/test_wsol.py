@@ -135,6 +135,15 @@ def test_accuracies_take_one_threshold_for_all_images():
     assert both_wrong.compute() == 0
 
 
+def test_an_overlap_of_just_so_much_is_right():
+    maps = torch.zeros(1, 10, 10)
+    maps[0, :4, :4] = 1  # its box is 5 x 5, half of what is looked for
+    for delta, right in ((0.5, 1), (0.51, 0)):
+        metric = metrics.MaxBoxAcc(delta, size=None, step=0.5)
+        metric.update(maps, [torch.tensor([[0, 0, 4, 9]])])
+        assert metric.compute() == right
+
+
 def test_pixel_precision_worked_by_hand():
     maps = torch.tensor([[[0.0, 0.5, 0.5, 1.0, 0.2, 0.9]]])
     masks = torch.tensor([[[False, True, False, True, True, False]]])

@@ -141,7 +141,7 @@ def effective_heat_ratio(
     worth = heat * inside if weighting == "heat" else inside.double()
     ratios = []
     for one in threshold.unbind(1):  # eleven levels, or [B, 11, H * W] would be held at once
-        hot = (heat >= one[:, None]) & (heat >= _FLOOR)
+        hot = heat >= one[:, None]
         ratios.append((worth * hot).sum(1) / hot.sum(1).clamp(min=1))
     area = torch.trapezoid(torch.stack(ratios, 1), levels)
     return torch.where(left[:, 0] > 0, area, 0).to(maps.dtype)
