@@ -13,6 +13,7 @@ pytest.importorskip("quantus")
 pytest.importorskip("torchmetrics")
 
 import quantus
+from torchmetrics import MetricCollection
 
 from camfuse import metrics
 
@@ -211,6 +212,16 @@ def test_metrics_are_means_over_all_images():
         metric.update(maps[:4], masks[:4])
         metric.update(maps[4:], masks[4:])
         torch.testing.assert_close(metric.compute(), function(maps, masks).double().mean())
+
+
+def test_metrics_that_begin_alike_stay_apart_in_a_collection():
+    collection = MetricCollection(
+        {"low": metrics.MaskIoU(0.2), "high": metrics.MaskIoU(0.9), "dice": metrics.MaskDice()}
+    )
+    collection.update(QUARTER.float(), QUARTER)  # 1 for all of them
+    collection.update(HEAT, QUARTER)
+    expected = {"low": (1 + 3 / 7) / 2, "high": (1 + 1 / 4) / 2, "dice": (1 + 2 / 6) / 2}
+    assert collection.compute() == pytest.approx(expected)
 
 
 def test_one_best_threshold_for_all_images_is_no_better_than_one_for_each():

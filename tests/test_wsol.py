@@ -144,6 +144,16 @@ def test_an_overlap_of_just_so_much_is_right():
         assert metric.compute() == right
 
 
+def test_metrics_that_resize_otherwise_stay_apart_in_a_collection():
+    ways = {way: metrics.PxAP(0.1, resize=way) for way in ("official", "bilinear")}
+    collection = MetricCollection(ways)
+    masks = blobs() > 0.5
+    collection.update(blobs(), masks)  # of the masks' size: nothing is resized
+    collection.update(blobs()[:, ::4, ::4], masks)
+    found = collection.compute()
+    assert found["official"] != found["bilinear"]
+
+
 def test_pixel_precision_worked_by_hand():
     maps = torch.tensor([[[0.0, 0.5, 0.5, 1.0, 0.2, 0.9]]])
     masks = torch.tensor([[[False, True, False, True, True, False]]])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 from torch import Tensor
 
-__all__ = ["Mean", "Metric"]
+__all__ = ["Mean", "Metric", "keep_apart"]
 
 try:
     from torchmetrics import Metric
@@ -16,8 +18,23 @@ except ImportError as error:
     ) from error
 
 
+def keep_apart(metric: Metric, *measures: object) -> None:
+    """Gives a metric a state whose name says what it measures, and how.
+
+    Metrics whose states are equal after the first batch are taken for one and the same by a
+    ``torchmetrics.MetricCollection``, which updates only one of them from then on. Two that measure
+    different things may well begin with equal numbers.
+    """
+    name = re.sub(r"\W+", "_", "_".join(str(one) for one in measures))
+    metric.add_state(f"measures_{name}", torch.zeros(()), dist_reduce_fx="sum")
+
+
 class Mean(Metric):
-    """The mean of numbers that come in batches; processes add up what they have seen."""
+    """The mean of numbers that come in batches; processes add up what they have seen.
+
+    Args:
+        settings: What tells two metrics of one class apart.
+    """
 
     is_differentiable = False
     higher_is_better: bool | None = True
@@ -26,8 +43,9 @@ class Mean(Metric):
     total: Tensor
     count: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, *settings: object) -> None:
         super().__init__()
+        keep_apart(self, type(self).__name__, *settings)
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 

@@ -1,4 +1,4 @@
-"""Weakly supervised localization over a data set, on any number of GPUs: see :mod:`.wsol`."""
+"""Weakly supervised localization over a data set, on any number of GPUs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from camfuse.metrics.accumulate import Metric
+from camfuse.metrics.accumulate import Metric, keep_apart
 from camfuse.metrics.histograms import check_step, thresholds
 from camfuse.metrics.wsol import Resize, average_precision, box_overlaps, pixel_counts
 
@@ -22,8 +22,9 @@ class _Wsol(Metric):
     higher_is_better = True
     full_state_update = False
 
-    def __init__(self, step: float, resize: Resize, normalize: bool) -> None:
+    def __init__(self, step: float, resize: Resize, normalize: bool, *measures: object) -> None:
         super().__init__()
+        keep_apart(self, *measures, step, resize, normalize)
         if resize not in ("official", "bilinear"):
             raise ValueError(f"resize: expected 'official' or 'bilinear', got {resize!r}")
         self.step, self.resize, self.normalize = check_step(step), resize, normalize
@@ -49,7 +50,7 @@ class _BoxCounts(_Wsol):
         normalize: bool = True,
         deltas: Sequence[float] = _DELTAS,
     ) -> None:
-        super().__init__(step, resize, normalize)
+        super().__init__(step, resize, normalize, "boxes", size, sorted({*deltas, *_DELTAS}))
         wrong = [one for one in deltas if not 0 < one <= 1]
         if wrong or not deltas:
             raise ValueError(f"deltas: expected numbers in (0, 1], got {wrong or deltas}")
@@ -217,7 +218,7 @@ class PxAP(_Wsol):
     def __init__(
         self, step: float = 0.001, *, resize: Resize = "official", normalize: bool = True
     ) -> None:
-        super().__init__(step, resize, normalize)
+        super().__init__(step, resize, normalize, "pixels")
         empty = torch.zeros(2, len(thresholds(step)) + 1, dtype=torch.int64)
         self.add_state("counts", empty, dist_reduce_fx="sum")
 

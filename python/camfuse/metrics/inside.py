@@ -50,7 +50,7 @@ def energy_pointing_game(maps: Tensor, regions: Regions, *, ignore: Tensor | Non
 def pointing_game(maps: Tensor, regions: Regions, *, tolerance: int = 0) -> Tensor:
     """Whether the maximum lies on the object.
 
-    Zhang et al. 2018, "Top-down Neural Attention by Excitation Backprop", section 4.2, with a
+    Zhang et al. 2018, "Top-down Neural Attention by Excitation Backprop", IJCV, with a
     tolerance of 15 pixels.
 
     Args:
@@ -110,7 +110,8 @@ def effective_heat_ratio(
     Of a map on [0, 1], heat below 0.1 is dropped. For q = 0, 0.1, ... 1 the threshold is the
     q-quantile of what is left, at most 0.99 of the maximum; the ratio is the count (or the heat) of
     pixels inside that reach it over the count of all that do. The area is the trapezoids'.
-    Schulz et al. 2020, "Restricting the Flow", use it for boxes.
+    Zhang et al. 2021, "Fine-Grained Neural Network Explanation by Identifying Input Features with
+    Predictive Information", and the code that came with it.
 
     Args:
         maps: ``[B, H, W]``; each is normalised by its own range.

@@ -38,7 +38,7 @@ class PointingGame(Mean):
     """
 
     def __init__(self, tolerance: int = 0) -> None:
-        super().__init__()
+        super().__init__(tolerance)
         expect_whole("tolerance", tolerance, of="pixels", at_least=0)
         self.tolerance = tolerance
 
@@ -63,7 +63,7 @@ class EffectiveHeatRatio(Mean):
     """
 
     def __init__(self, weighting: Weighting = "count") -> None:
-        super().__init__()
+        super().__init__(weighting)
         if weighting not in ("heat", "count"):
             raise ValueError(f"weighting: expected 'heat' or 'count', got {weighting!r}")
         self.weighting = weighting
@@ -83,7 +83,7 @@ class MaskIoU(Mean):
     _kind = "iou"
 
     def __init__(self, threshold: float = 0.5) -> None:
-        super().__init__()
+        super().__init__(threshold)
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold: expected a number in [0, 1], got {threshold}")
         self.threshold = threshold
@@ -116,7 +116,7 @@ class BestMaskIoU(Mean):
     _kind = "iou"
 
     def __init__(self, step: float = 0.01, *, per_image: bool = False) -> None:
-        super().__init__()
+        super().__init__(step, per_image)
         self.step, self.per_image = step, per_image
         levels = thresholds(step)
         if not per_image:
