@@ -249,6 +249,8 @@ def test_what_is_missing_is_named_when_it_is_needed(monkeypatch):
 
 def test_the_package_tells_its_names_and_no_others():
     assert {*metrics.__all__} <= {*dir(metrics)}
+    # A module of the same name would take its place once imported.
+    assert not {*metrics.__all__} & {*metrics._NAMES}
     assert all(getattr(metrics, name).__doc__ for name in metrics.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = metrics.nothing

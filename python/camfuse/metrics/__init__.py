@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         MaskIoU,
         PointingGame,
     )
-    from camfuse.metrics.overlap import overlap
+    from camfuse.metrics.overlaps import overlap
     from camfuse.metrics.randomization import sanity
     from camfuse.metrics.sanity_result import SanityResult
     from camfuse.metrics.wsol import average_precision, box_overlaps, pixel_counts, resized_boxes
@@ -74,7 +74,7 @@ _NAMES: dict[str, list[str]] = {
         "MaskIoU",
         "PointingGame",
     ],
-    "overlap": ["overlap"],
+    "overlaps": ["overlap"],
     "randomization": ["sanity"],
     "sanity_result": ["SanityResult"],
     "wsol": ["average_precision", "box_overlaps", "pixel_counts", "resized_boxes"],

@@ -18,7 +18,7 @@ from camfuse.metrics.inside import (
     inside_outside,
     pointing_game,
 )
-from camfuse.metrics.overlap import overlap
+from camfuse.metrics.overlaps import overlap
 from camfuse.metrics.regions import Regions
 
 
