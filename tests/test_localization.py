@@ -214,6 +214,13 @@ def test_metrics_are_means_over_all_images():
         torch.testing.assert_close(metric.compute(), function(maps, masks).double().mean())
 
 
+def test_metrics_take_the_options_of_torchmetrics():
+    for make in (metrics.EnergyPointingGame, metrics.MaskDice, metrics.BestMaskIoU, metrics.PxAP):
+        assert make(sync_on_compute=False).sync_on_compute is False
+    for make in (metrics.MaxBoxAcc, metrics.MaxBoxAccV2, metrics.TopLocalization):
+        assert make(sync_on_compute=False).sync_on_compute is False
+
+
 def test_metrics_that_begin_alike_stay_apart_in_a_collection():
     collection = MetricCollection(
         {"low": metrics.MaskIoU(0.2), "high": metrics.MaskIoU(0.9), "dice": metrics.MaskDice()}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,6 +36,7 @@ class Mean(Metric):
 
     Args:
         settings: What tells two metrics of one class apart.
+        **kwargs: Those of :class:`torchmetrics.Metric`, such as ``process_group``.
     """
 
     is_differentiable = False
@@ -43,8 +46,8 @@ class Mean(Metric):
     total: Tensor
     count: Tensor
 
-    def __init__(self, *settings: object) -> None:
-        super().__init__()
+    def __init__(self, *, settings: Sequence[object] = (), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         keep_apart(self, type(self).__name__, *settings)
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")

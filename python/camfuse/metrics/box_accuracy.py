@@ -1,8 +1,12 @@
-"""Weakly supervised localization over a data set, on any number of GPUs."""
+"""Weakly supervised localization over a data set, on any number of GPUs.
+
+Keyword arguments of :class:`torchmetrics.Metric`, such as ``process_group``, go to it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,8 +26,10 @@ class _Wsol(Metric):
     higher_is_better = True
     full_state_update = False
 
-    def __init__(self, step: float, resize: Resize, normalize: bool, *measures: object) -> None:
-        super().__init__()
+    def __init__(
+        self, step: float, resize: Resize, normalize: bool, *measures: object, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
         keep_apart(self, *measures, step, resize, normalize)
         if resize not in ("official", "bilinear"):
             raise ValueError(f"resize: expected 'official' or 'bilinear', got {resize!r}")
@@ -49,8 +55,10 @@ class _BoxCounts(_Wsol):
         resize: Resize = "official",
         normalize: bool = True,
         deltas: Sequence[float] = _DELTAS,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(step, resize, normalize, "boxes", size, sorted({*deltas, *_DELTAS}))
+        measures = ("boxes", size, sorted({*deltas, *_DELTAS}))
+        super().__init__(step, resize, normalize, *measures, **kwargs)
         wrong = [one for one in deltas if not 0 < one <= 1]
         if wrong or not deltas:
             raise ValueError(f"deltas: expected numbers in (0, 1], got {wrong or deltas}")
@@ -121,8 +129,11 @@ class MaxBoxAcc(_BoxCounts):
         step: float = 0.001,
         resize: Resize = "official",
         normalize: bool = True,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(size=size, step=step, resize=resize, normalize=normalize, deltas=(delta,))
+        super().__init__(
+            size=size, step=step, resize=resize, normalize=normalize, deltas=(delta,), **kwargs
+        )
         self.delta = delta
 
     def compute(self) -> Tensor:
@@ -152,8 +163,11 @@ class MaxBoxAccV2(_BoxCounts):
         step: float = 0.001,
         resize: Resize = "official",
         normalize: bool = True,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(size=size, step=step, resize=resize, normalize=normalize, deltas=deltas)
+        super().__init__(
+            size=size, step=step, resize=resize, normalize=normalize, deltas=deltas, **kwargs
+        )
         self.averaged = tuple(deltas)
 
     def compute(self) -> Tensor:
@@ -184,10 +198,11 @@ class TopLocalization(MaxBoxAcc):
         step: float = 0.001,
         resize: Resize = "official",
         normalize: bool = True,
+        **kwargs: Any,
     ) -> None:
         if k not in _TOPS:
             raise ValueError(f"k: expected 1 or 5, got {k}")
-        super().__init__(delta, size=size, step=step, resize=resize, normalize=normalize)
+        super().__init__(delta, size=size, step=step, resize=resize, normalize=normalize, **kwargs)
         self.k = k
 
     def compute(self) -> Tensor:
@@ -216,9 +231,14 @@ class PxAP(_Wsol):
     counts: Tensor
 
     def __init__(
-        self, step: float = 0.001, *, resize: Resize = "official", normalize: bool = True
+        self,
+        step: float = 0.001,
+        *,
+        resize: Resize = "official",
+        normalize: bool = True,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(step, resize, normalize, "pixels")
+        super().__init__(step, resize, normalize, "pixels", **kwargs)
         empty = torch.zeros(2, len(thresholds(step)) + 1, dtype=torch.int64)
         self.add_state("counts", empty, dist_reduce_fx="sum")
 

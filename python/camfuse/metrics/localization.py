@@ -1,9 +1,12 @@
 """Metrics of maps against masks or boxes that accumulate over a data set, on any number of GPUs.
 
-Each is the mean over all images of the function it names, see there for maps and regions.
+Each is the mean over all images of the function it names, see there for maps and regions. Keyword
+arguments of :class:`torchmetrics.Metric`, such as ``process_group``, go to it.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,8 +40,8 @@ class PointingGame(Mean):
         tolerance: Pixels by which a maximum may miss; Zhang et al. use 15.
     """
 
-    def __init__(self, tolerance: int = 0) -> None:
-        super().__init__(tolerance)
+    def __init__(self, tolerance: int = 0, **kwargs: Any) -> None:
+        super().__init__(settings=[tolerance], **kwargs)
         expect_whole("tolerance", tolerance, of="pixels", at_least=0)
         self.tolerance = tolerance
 
@@ -62,8 +65,8 @@ class EffectiveHeatRatio(Mean):
         weighting: ``"count"`` or ``"heat"``.
     """
 
-    def __init__(self, weighting: Weighting = "count") -> None:
-        super().__init__(weighting)
+    def __init__(self, weighting: Weighting = "count", **kwargs: Any) -> None:
+        super().__init__(settings=[weighting], **kwargs)
         if weighting not in ("heat", "count"):
             raise ValueError(f"weighting: expected 'heat' or 'count', got {weighting!r}")
         self.weighting = weighting
@@ -82,8 +85,8 @@ class MaskIoU(Mean):
 
     _kind = "iou"
 
-    def __init__(self, threshold: float = 0.5) -> None:
-        super().__init__(threshold)
+    def __init__(self, threshold: float = 0.5, **kwargs: Any) -> None:
+        super().__init__(settings=[threshold], **kwargs)
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold: expected a number in [0, 1], got {threshold}")
         self.threshold = threshold
@@ -115,8 +118,8 @@ class BestMaskIoU(Mean):
 
     _kind = "iou"
 
-    def __init__(self, step: float = 0.01, *, per_image: bool = False) -> None:
-        super().__init__(step, per_image)
+    def __init__(self, step: float = 0.01, *, per_image: bool = False, **kwargs: Any) -> None:
+        super().__init__(settings=[step, per_image], **kwargs)
         self.step, self.per_image = step, per_image
         levels = thresholds(step)
         if not per_image:
