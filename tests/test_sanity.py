@@ -236,6 +236,17 @@ def test_the_model_is_untouched_even_by_a_failing_test(net):
     assert torch.equal(torch.get_rng_state(), generator)
 
 
+def test_the_caller_s_modes_do_not_matter(net):
+    plain = sanity(net, IMAGES, stages=2)
+    with torch.inference_mode():
+        found = sanity(net, IMAGES, stages=2)
+    torch.testing.assert_close(found.final, plain.final, equal_nan=True)
+    net.second = torch.compile(net.second)
+    compiled = sanity(net, IMAGES)
+    assert compiled.stages == (("last",), ("second._orig_mod",), ("norm",), ("first",))
+    assert compiled.layers == plain.layers
+
+
 def test_progress_counts_every_pass(net):
     told: list[tuple[str, int, int]] = []
     sanity(net, IMAGES, stages=2, mode="independent", progress=lambda *one: told.append(one))

@@ -61,6 +61,7 @@ def sanity(
     Args:
         model: In eval mode. The test works on a deep copy, which needs the memory of the parameters
             once more, as would keeping them to put them back: the model itself is never touched.
+            Hooks of your own run on the copy, too.
         images: What it is called with, see :func:`camfuse.layer_cams`.
         method: One method or several.
         layers: Which layers; aliases and paddings by name only.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from camfuse.inputs import Inputs, call_arguments
 from camfuse.layers import unwrap
-from camfuse.preserve import one_at_a_time, plain_attention
+from camfuse.preserve import eager, one_at_a_time, plain_attention
 
 # What is learned although it is no parameter: statistics, and all of a frozen normalisation.
 _FRESH = {"running_mean": 0.0, "running_var": 1.0}
@@ -36,7 +36,8 @@ class RandomCopy:
         model = unwrap(model)
         model = getattr(model, "_orig_mod", model)  # of a compiled one
         try:
-            self.model: nn.Module = copy.deepcopy(model)
+            with torch.inference_mode(False):  # whose tensors could not be differentiated
+                self.model: nn.Module = copy.deepcopy(model)
         except Exception as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise ValueError(
@@ -99,7 +100,8 @@ def units(model: nn.Module, inputs: Inputs) -> list[list[str]]:
     handles = [one.register_forward_pre_hook(remember) for one in model.modules()]
     try:
         positional, keywords = call_arguments(model, inputs, create_graph=False)
-        with plain_attention():  # the fast path would not run what is inside
+        # Neither a compiled graph nor attention's fast path would run what is inside.
+        with eager(tuple(model.modules())), plain_attention():
             model(*positional, **keywords)
     finally:
         for handle in handles:
@@ -145,7 +147,7 @@ def _reset(module: nn.Module, learned: dict[str, Tensor]) -> dict[str, Tensor]:
     def blank(name: str, tensor: Tensor | None) -> Tensor | None:
         if tensor is None or name not in learned:
             return None if tensor is None else tensor.detach().clone()
-        return torch.full(tensor.shape, torch.nan)
+        return torch.full(tensor.shape, torch.nan, device="cpu")
 
     try:
         for name, one in parameters.items():
@@ -166,7 +168,7 @@ def _reset(module: nn.Module, learned: dict[str, Tensor]) -> dict[str, Tensor]:
 def _like(name: str, old: Tensor) -> Tensor:
     if name in _FRESH:
         return torch.full_like(old, _FRESH[name])
-    return torch.randn(old.shape) * old.std(correction=0) + old.mean()
+    return torch.randn(old.shape, device="cpu") * old.std(correction=0) + old.mean()
 
 
 def _learned(module: nn.Module) -> dict[str, Tensor]:
