@@ -12,6 +12,7 @@ STABLE_TORCH_LIBRARY(camfuse, m) {
   m.def(
       "principal_map(Tensor activations, Tensor? gradients, int terms, Tensor? weights=None)"
       " -> (Tensor maps, Tensor ranges, Tensor scales)");
+  m.def("impute(Tensor image, Tensor masks, float tolerance) -> (Tensor images, Tensor residuals)");
   m.def(
       "render_frames(Tensor maps, int[] offsets, int[] sizes, Tensor ranges, Tensor global_ranges,"
       " Tensor source, Tensor colours, int[] panels, int[] canvas, int background, float blend,"

@@ -55,7 +55,7 @@ def test_the_plot_takes_its_place_when_it_is_whole(folder, capsys):
 def test_without_matplotlib_it_says_what_to_install_before_any_work(folder, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert main([*SANITY[:-1], "nothing:here", "--plot", "x.png"]) == 1
-    assert "--plot needs matplotlib" in capsys.readouterr().err
+    assert "a plot needs matplotlib" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ SUPPORTED = _C.build_info()["isa_supported"].split(",")
 CHECK = """
 import torch
 from camfuse import _C, ops, reference
+from imputation import masks, photograph
 from principal import arguments, assert_principal
 from test_layer_cam import DTYPES, LAYOUTS, layer
 from tolerances import assert_maps_close
@@ -31,6 +32,10 @@ for dtype in DTYPES:
             for terms in ops.TERMS:
                 a, g, w = arguments(terms, (A, G, weights))
                 assert_principal(ops.principal_map(a, g, terms, weights=w), a, g, terms, w)
+for size in [(1, 7), (31, 18), (45, 64)]:
+    image, removed = photograph(2, *size), torch.stack(list(masks(*size).values()))
+    found = ops.impute(image, removed, tolerance=1e-9)
+    assert (found - reference.impute(image, removed)).abs().max() < 1e-4
 """
 
 

@@ -155,6 +155,41 @@ CAMFUSE_INLINE Vec<Acc> from_lane(Vec<Acc> x, int64_t first) {
   return lane < static_cast<Acc>(first) ? Vec<Acc>{} : x;
 }
 
+// The lanes of a followed by those of b, of which lane i of the result is the one at from(i).
+template <class V, class From>
+CAMFUSE_INLINE V picked(V a, V b, From from) {
+  constexpr int lanes = sizeof(V) / sizeof(a[0]);
+#if defined(__clang__)
+  V to{};
+  for (int i = 0; i < lanes; ++i) to[i] = from(i) < lanes ? a[from(i)] : b[from(i) - lanes];
+  return to;
+#else
+  Vector<std::conditional_t<sizeof(a[0]) == 8, int64_t, int32_t>, lanes> at{};
+  for (int i = 0; i < lanes; ++i) at[i] = from(i);
+  return __builtin_shuffle(a, b, at);
+#endif
+}
+// Of a followed by b: every other lane from the first, or from the second, on.
+template <class V>
+CAMFUSE_INLINE V evens(V a, V b) {
+  return picked(a, b, [](int i) { return 2 * i; });
+}
+template <class V>
+CAMFUSE_INLINE V odds(V a, V b) {
+  return picked(a, b, [](int i) { return 2 * i + 1; });
+}
+// The first, or the second, half of a and b in turns.
+template <class V>
+CAMFUSE_INLINE V first_turns(V a, V b) {
+  constexpr int lanes = sizeof(V) / sizeof(a[0]);
+  return picked(a, b, [](int i) { return i / 2 + i % 2 * lanes; });
+}
+template <class V>
+CAMFUSE_INLINE V second_turns(V a, V b) {
+  constexpr int lanes = sizeof(V) / sizeof(a[0]);
+  return picked(a, b, [](int i) { return i / 2 + i % 2 * lanes + lanes / 2; });
+}
+
 // The sum of all lanes, halves first.
 template <class Acc>
 CAMFUSE_INLINE Acc sum_lanes(Vec<Acc> x) {

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from camfuse.images import Preprocessing, read_image
     from camfuse.memory import MemoryPrediction, predict_memory
     from camfuse.methods import METHODS
-    from camfuse.metrics import SanityResult, sanity
+    from camfuse.metrics.layer_roads import YbRoad, ybroad
+    from camfuse.metrics.randomization import sanity
+    from camfuse.metrics.sanity_result import SanityResult
     from camfuse.models import LoadedModel, load_model
     from camfuse.question import Question
     from camfuse.refine import refine_cam
@@ -58,6 +60,7 @@ __all__ = [
     "VideoError",
     "VideoStyle",
     "VideoWriter",
+    "YbRoad",
     "animate",
     "animate_images",
     "box_score",
@@ -80,6 +83,7 @@ __all__ = [
     "sess",
     "sheet",
     "still",
+    "ybroad",
 ]
 
 
@@ -94,7 +98,9 @@ _NAMES = {
     "images": ["Preprocessing", "read_image"],
     "memory": ["MemoryPrediction", "predict_memory"],
     "methods": ["METHODS"],
-    "metrics": ["SanityResult", "sanity"],
+    "metrics.layer_roads": ["YbRoad", "ybroad"],
+    "metrics.randomization": ["sanity"],
+    "metrics.sanity_result": ["SanityResult"],
     "models": ["LoadedModel", "load_model"],
     "question": ["Question"],
     "refine": ["refine_cam"],
@@ -121,7 +127,7 @@ class _Package(_ModuleType):
             value: object = version("camfuse")
         elif name in _HOME:
             value = getattr(_import_module(f"{__name__}.{_HOME[name]}"), name)
-        elif name in _NAMES or name == "ops":
+        elif name in _NAMES or name in ("metrics", "ops"):
             value = _import_module(f"{__name__}.{name}")
         else:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

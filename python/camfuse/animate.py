@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from camfuse.render_video import Progress, render_video
 from camfuse.result import AnimationResult, Explained, told_apart
 from camfuse.storage import save_stack, written_whole
 from camfuse.style import Normalize, VideoStyle
+from camfuse.thinning import YBROAD
 from camfuse.video import check_output
 
 Model = str | nn.Module | LoadedModel
@@ -51,6 +53,7 @@ def animate(
     fps: float | Fraction = 5,
     curve: str | None = None,
     keyframes: int | None = None,
+    road: bool = False,
     codec: str | None = None,
     crf: int | None = None,
     effort: Effort = "fast",
@@ -88,7 +91,11 @@ def animate(
         colormap: The colour map; see :func:`camfuse.render`.
         fps: Frames (layers) per second.
         curve: A score per layer to draw below the panels; see :func:`camfuse.render`.
-        keyframes: Show only this many layers: those whose maps differ most from each other.
+        keyframes: Show only this many layers: those whose maps differ most from each other, and
+            with ``road`` those that score high; see :func:`camfuse.key_layers`.
+        road: Whether every layer is scored by ybROAD (see :func:`camfuse.ybroad`), with one seed of
+            noise: it is the curve below the panels unless another is named, and in the report.
+            Takes eight passes for each map.
         codec: How frames are compressed, where ``out``'s ending leaves a choice; see
             :mod:`camfuse.formats`.
         crf: Quality in the codec's own numbers; less is better.
@@ -116,7 +123,15 @@ def animate(
         image,
         out,
         Question(
-            method, layers, target, on_nonfinite, max_memory, aug_smooth, eigen_smooth, batch_size
+            method,
+            layers,
+            target,
+            on_nonfinite,
+            max_memory,
+            aug_smooth,
+            eigen_smooth,
+            batch_size,
+            road,
         ),
         VideoStyle(normalize, size, colormap, fps, curve, keyframes, codec, crf, effort),
         weights=weights,
@@ -147,7 +162,8 @@ def make_animation(
     """What :func:`animate` does, its options gathered in a question and a style."""
     weights_of_each = check_models(models, weights, device, preprocessing, classes)
     question.check()
-    style.check(out, ffmpeg=ffmpeg)
+    style = style_for(question, style)
+    style.check(out, ffmpeg=ffmpeg, series=question.series)
     if isinstance(image, str | os.PathLike):
         check_not_input(Path(out), [Path(image)])
     if save_maps is not None:
@@ -169,7 +185,11 @@ def make_animation(
             loaded = ready_model(model, trained, device, preprocessing, classes)
         with clock.stage("maps"):
             stack = question.ask(loaded, [photograph])
-        explained.append(Explained.of(loaded, stack, style, question))
+        road = None
+        if question.road:
+            with clock.stage("road"):
+                road = question.score(loaded, [photograph], stack, progress)
+        explained.append(Explained.of(loaded, stack, style, question, road))
     explained = told_apart(explained)
     written = 0
     with ExitStack() as until_all_is_done:
@@ -250,6 +270,11 @@ def ready_model(
     elif isinstance(model, nn.Module):
         model = LoadedModel.of(model)
     return model.with_(preprocessing=preprocessing, classes=classes)
+
+
+def style_for(question: Question, style: VideoStyle) -> VideoStyle:
+    """The style, with the scores that are asked for as its curve unless it has another."""
+    return replace(style, curve=YBROAD) if question.road and style.curve is None else style
 
 
 class Clock:

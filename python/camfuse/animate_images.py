@@ -16,11 +16,12 @@ from typing import NoReturn, Self
 import torch
 from PIL import Image
 
-from camfuse.animate import Clock, Model, check_models, ready_model
+from camfuse.animate import Clock, Model, check_models, ready_model, style_for
 from camfuse.checks import expect, expect_whole
 from camfuse.devices import current_stream, on_stream
 from camfuse.formats import FORMATS, one_of
 from camfuse.images import ImageError, Preprocessing, read_image
+from camfuse.metrics.layer_roads import YbRoad
 from camfuse.models import LoadedModel
 from camfuse.question import Question
 from camfuse.render_video import render_video
@@ -98,7 +99,8 @@ def animate_images(
             raise ValueError(f"{name}: expected an existing folder, got {str(place)!r}")
     paths = find_images(images)
     outs = video_names(paths, Path(folder), ending)
-    style.check(outs[0], ffmpeg=ffmpeg)
+    style = style_for(question, style)
+    style.check(outs[0], ffmpeg=ffmpeg, series=question.series)
     files = list(outs)
     if maps_folder is not None:
         check_output(_maps_place(maps_folder, outs[0]), name="save_maps", endings=(".safetensors",))
@@ -183,7 +185,8 @@ class _LookedAt:
     out: Path
     image: Image.Image
     stack: CamStack
-    seconds: float  # its share of the pass
+    road: YbRoad | None
+    seconds: dict[str, float]  # its share of the pass, and of what is its own
 
 
 def _look_at(
@@ -224,7 +227,15 @@ def _ask(
         return
     seconds = (time.perf_counter() - start) / len(photographs)
     for i, (path, out, image) in enumerate(photographs):
-        yield _LookedAt(path, out, image, stack.select(sample=i), seconds)
+        own, road, clock = stack.select(sample=i), None, Clock()
+        if question.road:
+            try:
+                with clock.stage("road"):
+                    road = question.score(model, [image], own)
+            except FloatingPointError as error:
+                failed(path, error)
+                continue
+        yield _LookedAt(path, out, image, own, road, {"maps": seconds, **clock.seconds})
 
 
 class _VideoMakers:
@@ -278,12 +289,14 @@ class _VideoMakers:
     def _made(self, model: LoadedModel, photograph: _LookedAt) -> AnimationResult:
         clock = Clock(lambda *_: self._stop_if_cancelled())
         written = 0
-        explained = Explained.of(model, photograph.stack, self._style, self._question)
+        explained = Explained.of(
+            model, photograph.stack, self._style, self._question, photograph.road
+        )
         with ExitStack() as until_all_is_done:
             if self._maps_folder:
                 path = _maps_place(self._maps_folder, photograph.out)
                 maps = until_all_is_done.enter_context(written_whole(path))
-                written += save_stack(photograph.stack, maps).stat().st_size
+                written += save_stack(explained.stack, maps).stat().st_size
             with clock.stage("video"):
                 video = render_video(
                     explained.shown,
@@ -297,7 +310,7 @@ class _VideoMakers:
             video=video,
             explained=(explained,),
             style=self._style,
-            seconds={"maps": photograph.seconds, **clock.seconds},
+            seconds={**photograph.seconds, **clock.seconds},
             bytes_written=written + video.bytes_written,
         )
 

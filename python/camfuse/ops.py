@@ -217,6 +217,45 @@ def principal_map(
     return maps, ranges, scales
 
 
+def impute(image: Tensor, masks: Tensor, *, tolerance: float = 5e-4) -> Tensor:
+    """Removed pixels filled in from those around them: the linear imputation of ROAD.
+
+    Each removed pixel becomes the mean of its neighbors in the image, 1/6 to each side and 1/12 at
+    each corner, renormalized at borders; removed pixels among them are unknowns too. All systems
+    are solved at once. An image that is removed whole becomes 0. (Rong et al. 2022, "A Consistent
+    and Efficient Evaluation Strategy for Attribution Methods", section 4, whose noise is left to
+    the caller.)
+
+    Not differentiable: raises if grad mode is on and the image requires grad.
+
+    Args:
+        image: ``[C, H, W]``, f64, f32, bf16 or f16, any strides.
+        masks: ``[N, H, W]``, bool, true where a pixel is removed, any strides.
+        tolerance: How far pixels may be from the solution, as estimated, in units of the range of
+            the pixels that were kept; in (0, 1).
+
+    Returns:
+        ``[N, C, H, W]``, dtype of ``image``. Where a pixel that was kept is not finite, all removed
+        pixels of that channel become NaN.
+
+    Raises:
+        ValueError: If an argument has the wrong shape, dtype, device or value.
+        ArithmeticError: If a system was not solved within the bound on iterations.
+    """
+    given = image.dtype
+    if given in (torch.bfloat16, torch.float16):
+        image = image.float()
+    images, residuals = _call(torch.ops.camfuse.impute.default, image, masks, tolerance)
+    worst = float(residuals.max()) if len(residuals) else 0.0
+    if not worst <= tolerance:
+        raise ArithmeticError(
+            f"impute: mask {int(residuals.argmax())} was not solved: expected pixels within "
+            f"{tolerance:.1g} of the range, got an estimate of {worst:.1g}"
+        )
+    imputed: Tensor = images.to(given)
+    return imputed
+
+
 def render_frames(
     maps: Tensor,
     offsets: Sequence[int],
@@ -383,6 +422,14 @@ def _principal_map_fake(
     )
 
 
+def _impute_fake(image: Tensor, masks: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
+    _check_devices(image=image, masks=masks)
+    return (
+        image.new_empty((masks.shape[0], *image.shape)),
+        image.new_empty((masks.shape[0],), dtype=torch.float64),
+    )
+
+
 def _render_frames_fake(
     maps: Tensor,
     offsets: Sequence[int],
@@ -471,10 +518,12 @@ def _refuse_autograd(op: str, name: str) -> None:
 torch.library.register_fake("camfuse::layer_cam", _layer_cam_fake)
 torch.library.register_fake("camfuse::fused_cam", _fused_cam_fake)
 torch.library.register_fake("camfuse::principal_map", _principal_map_fake)
+torch.library.register_fake("camfuse::impute", _impute_fake)
 torch.library.register_fake("camfuse::render_frames", _render_frames_fake)
 torch.library.register_autograd(
     "camfuse::layer_cam", _layer_cam_backward, setup_context=_layer_cam_setup
 )
 _refuse_autograd("camfuse::fused_cam", "fused_cam")
 _refuse_autograd("camfuse::principal_map", "principal_map")
+_refuse_autograd("camfuse::impute", "impute")
 _refuse_autograd("camfuse::render_frames", "render_frames")

@@ -32,7 +32,7 @@ from camfuse.preserve import (
     random_state,
     state_tensors,
 )
-from camfuse.replay import copied
+from camfuse.replay import Arguments, copied
 from camfuse.targets import (
     Scores,
     Target,
@@ -84,6 +84,47 @@ class Weighted:
         )
 
 
+@contextlib.contextmanager
+def passes(
+    model: nn.Module,
+    image: Tensor,
+    arguments: Arguments,
+    *,
+    unlike: nn.Module | None = None,
+    shorter: bool = True,
+) -> Iterator[tuple[str, ...]]:
+    """Many forward passes of a model, which is as before afterwards; faster ones where proven.
+
+    Gradients are off, but it is no inference mode: that hides who overwrites what, would leave
+    inference tensors in what models cache, and is not faster.
+
+    Args:
+        model: In eval mode.
+        image: What it is given, for the device.
+        arguments: The sample that the proof of faster passes is made with.
+        unlike: A layer that must return what it always does.
+        shorter: Whether passes become faster at all: the proof takes three passes.
+
+    Yields:
+        Why passes are not faster than plain ones.
+    """
+    modules = tuple(model.modules())
+    devices = {one.device for one in (image, *state_tensors(modules))}
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(one_at_a_time)
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(plain_attention())
+        stack.enter_context(random_state(devices))
+        stack.enter_context(eager(modules))
+        stack.enter_context(kept_attributes(modules))
+        stack.enter_context(borrowed_buffers(modules))
+        refusal = None
+        if shorter:
+            refusal = stack.enter_context(faster(model, arguments, unlike=unlike))
+        yield () if refusal is None else (refusal,)
+
+
 class Perturbation:
     """Samples, targets, and how many changed copies the model may see at once.
 
@@ -112,29 +153,18 @@ class Perturbation:
         self.batch_size = batch_size
         self._inputs = inputs
         self._target = on_host(target)
-        self._modules = tuple(self.model.modules())
 
     @contextlib.contextmanager
     def session(self, site: Site) -> Iterator[tuple[str, ...]]:
-        """Passes through the model belong inside. Yields why they are not faster than plain ones.
+        """Passes through the model belong inside.
 
-        Gradients are off, but it is no inference mode: that hides who overwrites what, would leave
-        inference tensors in what models cache, and is not faster.
+        Yields:
+            Why they are not faster than plain ones.
         """
-        devices = {one.device for one in (self.image, *state_tensors(self._modules))}
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(one_at_a_time)
-            stack.enter_context(torch.inference_mode(False))
-            stack.enter_context(torch.no_grad())
-            stack.enter_context(plain_attention())
-            stack.enter_context(random_state(devices))
-            stack.enter_context(eager(self._modules))
-            stack.enter_context(kept_attributes(self._modules))
-            stack.enter_context(borrowed_buffers(self._modules))
-            refusal = stack.enter_context(
-                faster(self.model, self._sample(0).arguments, unlike=site.module)
-            )
-            yield () if refusal is None else (refusal,)
+        with passes(
+            self.model, self.image, self._sample(0).arguments, unlike=site.module
+        ) as refusals:
+            yield refusals
 
     def chunks(self, count: int) -> Iterator[slice]:
         """Slices that ``count`` copies are run in."""

@@ -9,6 +9,7 @@ from typing import get_args
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from camfuse.amounts import parse_bytes
 from camfuse.checks import expect, expect_whole
@@ -19,10 +20,12 @@ from camfuse.explain import layer_cams
 from camfuse.layers import LayerSelection
 from camfuse.methods import find_methods
 from camfuse.methods.principal import eigen_smoothed
+from camfuse.metrics.layer_roads import Progress, YbRoad, ybroad
+from camfuse.metrics.removal import PERCENTAGES, Removal
 from camfuse.models import LoadedModel
 from camfuse.stack import CamStack
 from camfuse.targets import count_targets
-from camfuse.thinning import split_thinning
+from camfuse.thinning import YBROAD, split_thinning
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +41,10 @@ class Question:
         aug_smooth: Whether maps are averaged over flips and brightness.
         eigen_smooth: Whether maps are the principal component of their terms.
         batch_size: How many perturbed samples go through the model at once.
+        road: Whether every layer that is shown is scored by ybROAD, too; see
+            :func:`camfuse.ybroad`.
+        percentages: How much of an image is removed for that.
+        seeds: Of the noise that is added for that; each costs its own passes.
     """
 
     method: str | Sequence[str] = "gradcam"
@@ -48,6 +55,9 @@ class Question:
     aug_smooth: bool = False
     eigen_smooth: bool = False
     batch_size: int = 32
+    road: bool = False
+    percentages: Sequence[float] = PERCENTAGES
+    seeds: Sequence[int] = (0,)
 
     @property
     def methods(self) -> list[str]:
@@ -58,6 +68,11 @@ class Question:
     def maps(self) -> int:
         """How many maps of each layer: methods times targets."""
         return len(self.methods) * count_targets(self.target)
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """Names of the scores per layer that the maps will have."""
+        return (YBROAD,) if self.road else ()
 
     def check(self, *, per_sample: bool = True) -> None:
         """Checks all that can be known without a model.
@@ -79,6 +94,8 @@ class Question:
             raise ValueError(f"method: expected each method once, got {', '.join(self.methods)}")
         expect("aug_smooth", self.aug_smooth, bool)
         expect("eigen_smooth", self.eigen_smooth, bool)
+        expect("road", self.road, bool)
+        Removal(self.percentages, seeds=self.seeds)
         if self.eigen_smooth:
             for one in methods:
                 eigen_smoothed(one)  # or says why it has no terms
@@ -90,13 +107,9 @@ class Question:
 
     def ask(self, model: LoadedModel, photographs: Sequence[Image.Image]) -> CamStack:
         """The maps ``[R, T, B, h, w]`` of all photographs from one pass, with names."""
-        inputs = torch.cat([model.preprocessing(one) for one in photographs])
-        # The first floating parameter says where the model is, and how precise.
-        floating = (one for one in model.module.parameters() if one.is_floating_point())
-        like = next(floating, inputs)
         stack = layer_cams(
             model.module,
-            upload(inputs, like.device).to(like.dtype),
+            _inputs(model, photographs),
             method=self.methods,
             layers=self.layers,
             target=resolve_names(self.target, model.classes),
@@ -109,3 +122,32 @@ class Question:
         return dataclasses.replace(
             stack, model=model.spec, target_names=names_of(stack.targets, model.classes)
         )
+
+    def score(
+        self,
+        model: LoadedModel,
+        photographs: Sequence[Image.Image],
+        stack: CamStack,
+        progress: Progress | None = None,
+    ) -> YbRoad:
+        """Scores the answer to :meth:`ask` by ybROAD, with probabilities unless of a function."""
+        of_function = bool((stack.targets < 0).any())
+        return ybroad(
+            stack,
+            model.module,
+            _inputs(model, photographs),
+            target=resolve_names(self.target, model.classes) if of_function else None,
+            percentages=self.percentages,
+            output="logit" if of_function else "probability",
+            seeds=self.seeds,
+            batch_size=self.batch_size,
+            progress=progress,
+        )
+
+
+def _inputs(model: LoadedModel, photographs: Sequence[Image.Image]) -> Tensor:
+    """What the model is given ``[B, C, H, W]``, where and as precise as it is."""
+    inputs = torch.cat([model.preprocessing(one) for one in photographs])
+    floating = (one for one in model.module.parameters() if one.is_floating_point())
+    like = next(floating, inputs)
+    return upload(inputs, like.device).to(like.dtype)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from camfuse.images import Preprocessing
+from camfuse.metrics.layer_roads import YbRoad
 from camfuse.models import LoadedModel
 from camfuse.question import Question
 from camfuse.render_video import Video
@@ -32,6 +33,7 @@ class Explained:
         shown: Those that became frames.
         aug_smooth: Whether maps are averaged over flips and brightness.
         eigen_smooth: Whether maps are the principal component of their terms.
+        road: ybROAD of the layers, if that was asked for.
     """
 
     model: str
@@ -41,12 +43,19 @@ class Explained:
     shown: CamStack
     aug_smooth: bool = False
     eigen_smooth: bool = False
+    road: YbRoad | None = None
 
     @classmethod
     def of(
-        cls, model: LoadedModel, stack: CamStack, style: VideoStyle, question: Question
+        cls,
+        model: LoadedModel,
+        stack: CamStack,
+        style: VideoStyle,
+        question: Question,
+        road: YbRoad | None = None,
     ) -> Explained:
         """What ``stack``, the answer to a question, tells of ``model`` in a video of this style."""
+        stack = stack if road is None else road.stack
         return cls(
             model=model.spec,
             weights=model.weights,
@@ -55,11 +64,12 @@ class Explained:
             shown=style.shown(stack),
             aug_smooth=question.aug_smooth,
             eigen_smooth=question.eigen_smooth,
+            road=road,
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the maps, as plain JSON values."""
-        return {
+        report = {
             "model": self.model,
             "weights": self.weights,
             "layers": [
@@ -80,6 +90,9 @@ class Explained:
             "aug_smooth": self.aug_smooth,
             "eigen_smooth": self.eigen_smooth,
         }
+        if self.road is not None:
+            report["ybroad"] = self.road.to_dict()
+        return report
 
 
 def told_apart(explained: Sequence[Explained]) -> list[Explained]:

@@ -16,7 +16,7 @@ from camfuse.footer import Curve
 from camfuse.formats import Effort, check_choices, preferred_pixel_format
 from camfuse.ops import PanelKind
 from camfuse.stack import CamStack
-from camfuse.thinning import key_layers
+from camfuse.thinning import YBROAD, key_layers
 from camfuse.video import check_output, exact_fps
 from camfuse.views import check_series
 
@@ -34,7 +34,9 @@ class VideoStyle:
             :func:`camfuse.colormaps.color_table`.
         fps: Frames (layers) per second.
         curve: A score per layer to draw below the panels; see :func:`camfuse.render`.
-        keyframes: Show only this many layers: those whose maps differ most from each other.
+        keyframes: Show only this many layers: those whose maps differ most from each other, and
+            where the maps have a series ``"ybroad"``, those that score high; see
+            :func:`camfuse.key_layers`.
         codec: How frames are compressed, where the file's ending leaves a choice; see
             :mod:`camfuse.formats`.
         crf: Quality in the codec's own numbers; less is better.
@@ -151,4 +153,5 @@ class VideoStyle:
             raise ValueError(f"layers: none of those selected becomes a frame ({reasons})")
         if self.keyframes is None:
             return shown
-        return shown.select(layers=[shown.names[i] for i in key_layers(shown, self.keyframes)])
+        chosen = key_layers(shown, self.keyframes, shown.series.get(YBROAD))
+        return shown.select(layers=[shown.names[i] for i in chosen])

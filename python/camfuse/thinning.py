@@ -17,6 +17,9 @@ from camfuse.stack import CamStack
 
 STAGE_ENDS = "stage-ends"
 _EVERY = "every:"
+YBROAD = "ybroad"
+"""The series of a stack that tells how faithful each layer's map is."""
+
 _COMPARED_SIDE = 32  # maps are compared at this size
 
 
@@ -75,32 +78,57 @@ def thin(layers: Sequence[_Layer], steps: Sequence[str]) -> list[_Layer]:
     return kept
 
 
-def key_layers(stack: CamStack, count: int) -> list[int]:
+def key_layers(stack: CamStack, count: int, scores: Tensor | None = None) -> list[int]:
     """Positions of the ``count`` layers whose maps differ most from each other, in order.
 
     Maps are compared as they are displayed in their own range, at one size, over all methods,
     targets and samples. Beginning with the last layer, whose map the decision rests on, the one
     farthest from all that were chosen is added each time (Gonzalez 1985, k-centre clustering).
 
+    With scores, it begins with the layer of the highest, and every distance is multiplied by where
+    the layer's score stands between the lowest, 0, and the highest, 1: a map that differs counts as
+    far as it is a good one.
+
     Args:
         stack: The maps.
         count: How many, at least 1; all layers if there are no more.
+        scores: How good each layer is ``[L, ...]``, such as ybROAD; the mean over all but the first
+            axis is taken, and NaN for the lowest.
 
     Raises:
-        ValueError: If ``count`` is less than 1.
+        ValueError: If ``count`` is less than 1, or there is not a row of scores for each layer.
     """
     expect_whole("keyframes", count, at_least=1)
+    if scores is not None and scores.shape[:1] != (len(stack),):
+        raise ValueError(
+            f"scores: expected one for each of {len(stack)} layers, got shape {tuple(scores.shape)}"
+        )
     if count >= len(stack):
         return list(range(len(stack)))
     stack = stack.cpu()
     pictures = torch.stack([_comparable(stack, i) for i in range(len(stack))])
-    chosen = [len(stack) - 1]
+    weights = _weights(scores, len(stack))
+    chosen = [len(stack) - 1 if scores is None else int(weights.argmax())]
     distance = torch.full((len(stack),), torch.inf, dtype=pictures.dtype)
     while len(chosen) < count:
         distance = distance.minimum((pictures - pictures[chosen[-1]]).square().sum(1))
         distance[chosen] = -1  # equal maps have a distance of 0, too
-        chosen.append(int(distance.argmax()))
+        chosen.append(int((distance * weights.square()).argmax()))
     return sorted(chosen)
+
+
+def _weights(scores: Tensor | None, count: int) -> Tensor:
+    """Where each layer stands between the lowest score, 0, and the highest, 1."""
+    if scores is None:
+        return torch.ones(count)
+    means = scores.detach().cpu().double().reshape(count, -1).mean(1)
+    finite = means.isfinite()
+    if not bool(finite.any()):
+        return torch.ones(count)
+    low, high = means[finite].aminmax()
+    if low == high:
+        return finite.double()
+    return torch.where(finite, (means - low) / (high - low), 0)
 
 
 def is_thinning(item: str) -> bool:

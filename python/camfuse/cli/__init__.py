@@ -67,12 +67,13 @@ def _app() -> Typer:
     from camfuse.cli.info import info
     from camfuse.cli.layers import layers
     from camfuse.cli.render import render
+    from camfuse.cli.road import road
     from camfuse.cli.sanity import sanity
     from camfuse.cli.stills import sheet, still
 
     app = typer.Typer(name="camfuse", no_args_is_help=True, pretty_exceptions_enable=False)
     app.callback()(configure)
-    for command in (animate, sheet, still, render, layers, sanity, info, demo):
+    for command in (animate, sheet, still, render, road, sanity, layers, info, demo):
         app.command()(command)
     return app
 

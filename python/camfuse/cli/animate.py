@@ -42,6 +42,7 @@ def animate(
     fps: options.Fps = "5",
     curve: options.Curve = None,
     keyframes: options.Keyframes = None,
+    road: options.Road = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -96,6 +97,7 @@ def animate(
             aug_smooth=aug_smooth,
             eigen_smooth=eigen_smooth,
             batch_size=batch_size,
+            road=road,
         )
         style = VideoStyle(
             normalize=normalize,  # type: ignore[arg-type]  # the style checks its choices

@@ -143,13 +143,46 @@ Curve = Annotated[
     typer.Option(
         metavar="NAME",
         help="Draw a score per layer below the panels: evidence (the height of each map against "
-        "all layers), or a series of the saved maps.",
-        autocompletion=completes(("evidence",)),
+        "all layers), or a series of the saved maps, such as ybroad.",
+        autocompletion=completes(("evidence", "ybroad")),
     ),
 ]
 Keyframes = Annotated[
     int | None,
-    typer.Option(metavar="K", help="Show only the K layers whose maps differ most."),
+    typer.Option(
+        metavar="K",
+        help="Show only the K layers whose maps differ most; of scored ones, those that score high "
+        "as well.",
+    ),
+]
+Road = Annotated[
+    bool,
+    typer.Option(
+        "--road",
+        help="Score every layer by ybROAD: what the model still says without the pixels that its "
+        "map points at, and without the others. Drawn below the panels; takes eight passes per "
+        "map.",
+    ),
+]
+Percentages = Annotated[
+    str,
+    typer.Option(metavar="P,P", help="How much of the photograph is removed, comma separated."),
+]
+Seeds = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="How many times noise is drawn, for the spread of a score; each costs its own passes.",
+    ),
+]
+Plot = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Also draw the scores over the layers, with their spread and what maps score that "
+        "know nothing: .png, .svg or .pdf. Needs camfuse[metrics].",
+    ),
 ]
 Codec = Annotated[
     str | None,
@@ -212,6 +245,18 @@ def parse_layers(texts: Sequence[str] | None) -> list[str]:
     if not texts:
         return ["leaf"]
     return [name for text in texts for name in map(str.strip, text.split(",")) if name]
+
+
+def parse_percentages(text: str) -> list[float]:
+    """Numbers from comma separated text.
+
+    Raises:
+        ValueError: If one is no number.
+    """
+    try:
+        return [float(one) for one in text.split(",") if one.strip()]
+    except ValueError:
+        raise ValueError(f"--percentages: expected numbers such as 20,40, got {text!r}") from None
 
 
 def parse_format(text: str) -> str:

@@ -27,11 +27,43 @@ def summary(report: dict[str, Any]) -> str:
     for one in report.get("compared", [report]):
         lines.append(f"{one['model']} · {one['method']} of {_target(one['target'])}")
     lines[-1] += f", {len(report['skipped'])} modules skipped"
+    for model in report.get("models", [report]):
+        results = model.get("ybroad", {}).get("results", ())
+        for result in results:
+            whose = [model["model"]] if "models" in report else []
+            if len(results) > 1:
+                whose += [result["method"], target_name(result["target"])]
+            lines.append(" · ".join([*whose, best_in_words(result)]))
     lines += [f"warning: {warning}" for warning in report["warnings"]]
     return "\n".join(lines)
 
 
+def best_in_words(result: dict[str, Any]) -> str:
+    """The best layer of one method and target by ybROAD, and whether that means something."""
+    best, baselines = result["maximum"], result["baselines"]
+    margins = "; ".join(
+        f"{one['margin']:+.3f} over {name} ({one['mean']:.3f} ± {one['spread']:.3f})"
+        for name, one in (
+            ("random maps", baselines["random"]),
+            ("the edges of the image", baselines["sobel"]),
+        )
+    )
+    if result["beats_baselines"]:
+        return f"best layer {result['best_layer']}: ROAD {best:.3f}, {margins}"
+    return (
+        "no layer beats maps that know nothing of the model: the highest, "
+        f"{result['best_layer']}, has ROAD {best:.3f}, {margins}"
+    )
+
+
+def target_name(target: dict[str, Any]) -> str:
+    """What a target is called."""
+    if target["name"] or target["index"] is not None:
+        return str(target["name"] or f"class {target['index']}")
+    return "a function"
+
+
 def _target(target: dict[str, Any]) -> str:
-    name = target["name"] or f"class {target['index']}"
+    name = target_name(target)
     probability = target["probability"]
     return f"{name} (p = {'not finite' if probability is None else f'{probability:.3f}'})"

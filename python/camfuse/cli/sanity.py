@@ -14,13 +14,10 @@ from camfuse.cli.progress import at_work
 from camfuse.cli.report import json_text
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from camfuse.metrics import SanityResult
 
 _PIPE_COLUMNS = 200
 _MODES = ("cascading", "independent")
-_ENDINGS = (".png", ".svg", ".pdf")
 
 
 def sanity(
@@ -115,6 +112,7 @@ def sanity(
 def _check(mode: str, stages: int | None, plot: Path | None, image: Path) -> None:
     """Checks what needs no model, before one is loaded."""
     from camfuse.checks import check_not_input, expect_whole
+    from camfuse.metrics.plots import ENDINGS, check_matplotlib
     from camfuse.video import check_output
 
     if mode not in _MODES:
@@ -122,30 +120,21 @@ def _check(mode: str, stages: int | None, plot: Path | None, image: Path) -> Non
     if stages is not None:
         expect_whole("stages", stages, at_least=1)
     if plot:
-        check_output(plot, name="plot", endings=_ENDINGS)
+        check_output(plot, name="plot", endings=ENDINGS)
         check_not_input(plot, [image], name="plot")
-        _figure()
-
-
-def _figure() -> type[Figure]:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise RuntimeError(
-            f"--plot needs matplotlib, which cannot be imported ({error}); "
-            "pip install 'camfuse[metrics]'"
-        ) from error
-    return Figure
+        check_matplotlib()
 
 
 def _draw(found: SanityResult, model: str, path: Path) -> None:
     """A heat map for each method: a row for each stage, a column for each layer."""
+    from matplotlib.figure import Figure
+
     from camfuse.storage import written_whole
 
     rows, columns = len(found.stages), len(found.layers)
     height = 1.6 + 0.18 * max(rows, 6) + 1.2
     size = (min(4 + 0.16 * columns, 40), min(height * len(found.methods), 60))
-    figure = _figure()(figsize=size, layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(len(found.methods), squeeze=False)[:, 0]
     for method, axis in zip(found.methods, axes, strict=True):
         axis.set_facecolor("0.8")  # what is not defined

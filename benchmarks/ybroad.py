@@ -1,0 +1,103 @@
+"""ybROAD of a few layers against the perturbed forward passes alone, with the same batching.
+
+Both sides push the same number of images of 224 x 224 through the same model, up to 32 at once;
+ybROAD also ranks pixels, imputes, draws noise, scores, and proves that it may take faster passes
+(batch norms folded, channels last). It is held against those faster passes, which is the harder
+comparison, and against plain ones. Last, what a layer costs where there are more of them.
+
+Usage: python -m benchmarks.ybroad [--quick]
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+import camfuse
+from benchmarks.harness import Claim, compare, report
+from benchmarks.models import build
+from benchmarks.perturbation import photograph
+from camfuse.metrics.scoring import Scorer
+
+BATCH_SIZE = 32
+BASELINES = 6  # maps of ybROAD that are no layer's
+COPIES = 8  # of each map: two directions, four percentages
+# Model, layers, and how many times as long as the faster passes ybROAD may take.
+LAYERS = {
+    "resnet18": ["layer1", "layer2", "layer3", "layer4"],
+    "resnet50": ["layer1", "layer2", "layer3", "layer4"],
+    "efficientnet-lite0": ["_blocks.2", "_blocks.5", "_blocks.10", "_blocks.15"],
+}
+QUICK = {"resnet18": 1.15}
+CASES = {"resnet50": 1.15, "efficientnet-lite0": 1.3}
+
+
+def main(quick: bool) -> None:
+    """Prints a claim per model and kind of pass, and one on the growth with the layers."""
+    claims = []
+    print(f"{torch.get_num_threads()} threads, one image, up to {BATCH_SIZE} copies at once")
+    for name, bound in (QUICK if quick else CASES).items():
+        model, image = build(name).eval(), photograph(224)
+        stack = camfuse.layer_cams(model, image, layers=LAYERS[name])
+        passes = Passes(model, image, (len(stack) + BASELINES) * COPIES)
+        score = scoring(stack, model, image)
+        for kind, alone in (("faster", passes.faster), ("plain", passes.plain)):
+            pair = compare(alone, score, rounds=2 if quick else 5, seconds=0)
+            detail = {"ybroad_s": pair.theirs, "passes_s": pair.ours}
+            claims.append(
+                Claim(f"{name}, ybROAD / {kind} passes", pair.ratio, f"<= {bound}", detail)
+            )
+        claims.append(growth(name, stack, model, image))
+    report("ybroad", claims)
+
+
+class Passes:
+    """The forward passes alone, on images that are there already."""
+
+    def __init__(self, model: nn.Module, image: Tensor, count: int) -> None:
+        generator = torch.Generator().manual_seed(0)
+        some = torch.randn(BATCH_SIZE, *image.shape[1:], generator=generator)
+        self._model, self._image, self._count = model, image, count
+        self._images = some[torch.arange(count) % BATCH_SIZE]
+
+    def plain(self) -> None:
+        """As the model is."""
+        with torch.no_grad():
+            self._run()
+
+    def faster(self) -> None:
+        """As a scorer makes them, and the proof that it may."""
+        with Scorer(self._model, self._image, batch_size=BATCH_SIZE).session():
+            self._run()
+
+    def _run(self) -> None:
+        for part in self._images.split(BATCH_SIZE):
+            self._model(part)
+
+
+def scoring(stack: camfuse.CamStack, model: nn.Module, image: Tensor) -> Callable[[], object]:
+    """Scores all layers of the stack, with one seed."""
+    return lambda: camfuse.ybroad(stack, model, image, seeds=(0,), batch_size=BATCH_SIZE)
+
+
+def growth(name: str, stack: camfuse.CamStack, model: nn.Module, image: Tensor) -> Claim:
+    """What two more layers cost beside four, over what two more cost beside two."""
+    names = [*stack.names, *(one for one in camfuse.layer_cams(model, image).names)][:6]
+    stack = camfuse.layer_cams(model, image, layers=names)
+    seconds = []
+    for count in (2, 4, 6):
+        score = scoring(stack.select(layers=list(stack.names[:count])), model, image)
+        start = time.perf_counter()
+        score()
+        seconds.append(time.perf_counter() - start)
+    ratio = (seconds[2] - seconds[1]) / (seconds[1] - seconds[0])
+    detail = {f"{count}_layers_s": one for count, one in zip((2, 4, 6), seconds, strict=True)}
+    return Claim(f"{name}, layers 5 and 6 / layers 3 and 4", ratio, "<= 1.3", detail)
+
+
+if __name__ == "__main__":
+    main("--quick" in sys.argv)

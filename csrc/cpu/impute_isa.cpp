@@ -1,0 +1,1 @@
+#include "cpu/impute_kernel.h"

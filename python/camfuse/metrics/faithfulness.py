@@ -1,0 +1,242 @@
+"""Metrics of faithfulness and complexity over a data set, in the manner of torchmetrics.
+
+Each takes batches by ``update``, in one process or several, and computes the mean over all images
+of a function that this package has, too, whose options and errors it shares. The model is given to
+``update`` rather than kept: a metric holds two sums and nothing else. Named arguments let all of
+them stand in one ``torchmetrics.MetricCollection``:
+``metrics.update(model=model, inputs=images, maps=maps)``.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from camfuse.metrics.agreement import infidelity, sensitivity_n
+from camfuse.metrics.baselines import Baseline
+from camfuse.metrics.complexities import complexity, entropy
+from camfuse.metrics.confidence import masked_confidence
+from camfuse.metrics.consistency import Explain, adcc, coherency
+from camfuse.metrics.curves import deletion_auc, insertion_auc
+from camfuse.metrics.perturbations import Perturbation
+from camfuse.metrics.scoring import Output
+from camfuse.metrics.streaming import MeanOverImages
+from camfuse.targets import Target
+
+
+class _OfModel(MeanOverImages):
+    def update(self, model: nn.Module, inputs: Tensor, maps: Tensor, target: Target = None) -> None:
+        """Takes a batch in: a model, images ``[B, C, H, W]``, maps ``[B, h, w]``, one target."""
+        self.add(self.of(model, inputs, maps, target=target))
+
+
+class _OfMaps(MeanOverImages):
+    def update(self, maps: Tensor) -> None:
+        """Takes a batch of maps ``[B, h, w]`` in."""
+        self.add(self.of(maps))
+
+
+class Deletion(_OfModel):
+    """Mean of :func:`deletion_auc`; lower is better."""
+
+    higher_is_better = False
+
+    def __init__(
+        self,
+        *,
+        steps: int = 50,
+        baseline: Baseline = "zero",
+        output: Output = "probability",
+        batch_size: int = 32,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        of = partial(
+            deletion_auc,
+            steps=steps,
+            baseline=baseline,
+            output=output,
+            batch_size=batch_size,
+            seed=seed,
+        )
+        super().__init__(of, **kwargs)
+
+
+class Insertion(_OfModel):
+    """Mean of :func:`insertion_auc`; higher is better."""
+
+    higher_is_better = True
+
+    def __init__(
+        self,
+        *,
+        steps: int = 50,
+        baseline: Baseline = "blur",
+        output: Output = "probability",
+        batch_size: int = 32,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        of = partial(
+            insertion_auc,
+            steps=steps,
+            baseline=baseline,
+            output=output,
+            batch_size=batch_size,
+            seed=seed,
+        )
+        super().__init__(of, **kwargs)
+
+
+class _OfConfidence(MeanOverImages):
+    """All three means, one of which is computed: in a collection they share their passes."""
+
+    _kind: int
+
+    def __init__(
+        self, *, output: Output = "probability", batch_size: int = 32, **kwargs: Any
+    ) -> None:
+        of = partial(masked_confidence, output=output, batch_size=batch_size)
+        super().__init__(of, kinds=3, **kwargs)
+
+    def update(self, model: nn.Module, inputs: Tensor, maps: Tensor, target: Target = None) -> None:
+        """Takes a batch in: a model, images ``[B, C, H, W]``, maps ``[B, h, w]``, one target."""
+        found = self.of(model, inputs, maps, target=target)
+        self.add(found.drop, found.increase, found.gain)
+
+    def compute(self) -> Tensor:
+        """The mean over all images so far, in [0, 1], f64; NaN before the first."""
+        return self.means()[self._kind]
+
+
+class AverageDrop(_OfConfidence):
+    """Mean of :func:`confidence_drop`; lower is better."""
+
+    higher_is_better = False
+    _kind = 0
+
+
+class IncreaseInConfidence(_OfConfidence):
+    """Mean of :func:`confidence_increase`, the share of images; higher is better."""
+
+    higher_is_better = True
+    _kind = 1
+
+
+class AverageGain(_OfConfidence):
+    """Mean of :func:`confidence_gain`; higher is better."""
+
+    higher_is_better = True
+    _kind = 2
+
+
+class SensitivityN(_OfModel):
+    """Mean of :func:`sensitivity_n`; higher is better."""
+
+    higher_is_better = True
+
+    def __init__(
+        self,
+        *,
+        n: int,
+        subsets: int = 100,
+        baseline: Baseline = "zero",
+        output: Output = "logit",
+        batch_size: int = 32,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        of = partial(
+            sensitivity_n,
+            n=n,
+            subsets=subsets,
+            baseline=baseline,
+            output=output,
+            batch_size=batch_size,
+            seed=seed,
+        )
+        super().__init__(of, **kwargs)
+
+
+class Infidelity(_OfModel):
+    """Mean of :func:`infidelity`; lower is better."""
+
+    higher_is_better = False
+
+    def __init__(
+        self,
+        *,
+        perturbation: Perturbation | None = None,
+        draws: int = 100,
+        scaled: bool = True,
+        baseline: Baseline = "zero",
+        output: Output = "logit",
+        batch_size: int = 32,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        of = partial(
+            infidelity,
+            perturbation=perturbation,
+            draws=draws,
+            scaled=scaled,
+            baseline=baseline,
+            output=output,
+            batch_size=batch_size,
+            seed=seed,
+        )
+        super().__init__(of, **kwargs)
+
+
+class Complexity(_OfMaps):
+    """Mean of :func:`complexity`; lower is better."""
+
+    higher_is_better = False
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(partial(complexity), **kwargs)
+
+
+class Entropy(_OfMaps):
+    """Mean of :func:`entropy`; lower is better."""
+
+    higher_is_better = False
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(partial(entropy), **kwargs)
+
+
+class Coherency(_OfModel):
+    """Mean of :func:`coherency`; higher is better."""
+
+    higher_is_better = True
+
+    def __init__(
+        self,
+        explain: Explain,
+        *,
+        output: Output = "probability",
+        batch_size: int = 32,
+        **kwargs: Any,
+    ) -> None:
+        of = partial(coherency, explain=explain, output=output, batch_size=batch_size)
+        super().__init__(of, **kwargs)
+
+
+class ADCC(_OfModel):
+    """Mean of :func:`adcc`; higher is better."""
+
+    higher_is_better = True
+
+    def __init__(
+        self,
+        explain: Explain,
+        *,
+        output: Output = "probability",
+        batch_size: int = 32,
+        **kwargs: Any,
+    ) -> None:
+        of = partial(adcc, explain=explain, output=output, batch_size=batch_size)
+        super().__init__(of, **kwargs)
