@@ -102,6 +102,23 @@ def test_passes_count_what_they_must_and_leave_the_model_alone(
     assert all(one.requires_grad for one in model.parameters())
 
 
+def test_a_model_may_overwrite_what_it_is_given(images: Tensor) -> None:
+    class Overwriting(Small):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.mul_(2))
+
+    given, before = perturbed(images), images.clone()
+    kept = given.clone()
+    scorer = Scorer(Overwriting().eval(), images, [1, 2, 3])
+    with scorer.session():
+        scores = scorer(given, SAMPLES)
+    assert torch.equal(given, kept)
+    assert torch.equal(images, before)
+    doubled = Scorer(Small().eval(), 2 * images, [1, 2, 3])
+    with doubled.session():
+        torch.testing.assert_close(scores, doubled(2 * given, SAMPLES))
+
+
 def test_another_precision_says_how_far_it_is_off(model: Small, images: Tensor) -> None:
     exact, coarse = (Scorer(model, images, precision=one) for one in (None, torch.bfloat16))
     found = []

@@ -97,6 +97,18 @@ def test_key_layers_are_the_different_ones() -> None:
     assert key_layers(stack, 7) == key_layers(stack, 99) == list(range(7))
 
 
+def test_key_layers_with_scores_are_good_and_different() -> None:
+    left, right, even = torch.zeros(8, 8), torch.zeros(8, 8), torch.eye(8)
+    left[:, :2], right[:, 6:] = 1, 1
+    stack = make_stack([left, left * 3, right, right * 2, right, even, even])
+    scores = torch.tensor([0.1, 0.5, 0.2, 0.4, 0.3, 0.0, torch.nan])
+    assert key_layers(stack, 1, scores) == [1]
+    assert key_layers(stack, 2, scores) == [1, 3]  # as far as the other two, and better
+    assert key_layers(stack, 3, torch.ones(7)) == [0, 2, 5]
+    with pytest.raises(ValueError, match="scores: expected one for each of 7 layers"):
+        key_layers(stack, 3, torch.ones(6))
+
+
 def test_key_layers_are_distinct_even_where_maps_are_equal() -> None:
     stack = make_stack([torch.ones(3, 3)] * 5)
     assert len(set(key_layers(stack, 4))) == 4

@@ -117,7 +117,8 @@ def _print_tables(report: dict[str, Any], top: int | None) -> None:
     console = Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
     for result in report["results"]:
         name = target_name(result["target"])
-        table = Table(title=f"{report['model']} · {result['method']} of {name}", box=None)
+        console.print(Text(f"{report['model']} · {result['method']} of {name}", style="bold"))
+        table = Table(box=None)
         for column in ("rank", "ROAD", "spread"):
             table.add_column(column, justify="right")
         table.add_column("layer", overflow="fold")
