@@ -88,6 +88,7 @@ def test_imports_point_one_way() -> None:
 
 def test_importing_loads_no_optional_dependency() -> None:
     optional = ["torchvision", "timm", "skimage", "matplotlib", "typer", "rich", "imageio_ffmpeg"]
+    optional += ["torchmetrics", "cv2", "scipy"]
     code = f"import sys; from camfuse import *; print([m for m in {optional} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from camfuse.memory import MemoryPrediction, predict_memory
     from camfuse.methods import METHODS
     from camfuse.metrics.layer_roads import YbRoad, ybroad
+    from camfuse.metrics.randomization import sanity
+    from camfuse.metrics.sanity_result import SanityResult
     from camfuse.models import LoadedModel, load_model
     from camfuse.question import Question
     from camfuse.refine import refine_cam
@@ -51,6 +53,7 @@ __all__ = [
     "Preprocessing",
     "Question",
     "ReST",
+    "SanityResult",
     "Sheet",
     "Skipped",
     "Video",
@@ -74,6 +77,7 @@ __all__ = [
     "refine_cam",
     "render",
     "render_video",
+    "sanity",
     "save_stack",
     "segmentation_mean",
     "sess",
@@ -95,6 +99,8 @@ _NAMES = {
     "memory": ["MemoryPrediction", "predict_memory"],
     "methods": ["METHODS"],
     "metrics.layer_roads": ["YbRoad", "ybroad"],
+    "metrics.randomization": ["sanity"],
+    "metrics.sanity_result": ["SanityResult"],
     "models": ["LoadedModel", "load_model"],
     "question": ["Question"],
     "refine": ["refine_cam"],

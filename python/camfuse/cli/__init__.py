@@ -68,11 +68,12 @@ def _app() -> Typer:
     from camfuse.cli.layers import layers
     from camfuse.cli.render import render
     from camfuse.cli.road import road
+    from camfuse.cli.sanity import sanity
     from camfuse.cli.stills import sheet, still
 
     app = typer.Typer(name="camfuse", no_args_is_help=True, pretty_exceptions_enable=False)
     app.callback()(configure)
-    for command in (animate, sheet, still, render, road, layers, info, demo):
+    for command in (animate, sheet, still, render, road, sanity, layers, info, demo):
         app.command()(command)
     return app
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from camfuse.metrics.agreement import infidelity, sensitivity_n
+    from camfuse.metrics.box_accuracy import MaxBoxAcc, MaxBoxAccV2, PxAP, TopLocalization
     from camfuse.metrics.complexities import complexity, entropy
     from camfuse.metrics.confidence import (
         Confidence,
@@ -38,30 +39,65 @@ if TYPE_CHECKING:
         Insertion,
         SensitivityN,
     )
+    from camfuse.metrics.inside import (
+        effective_heat_ratio,
+        energy_pointing_game,
+        inside_outside,
+        pointing_game,
+    )
     from camfuse.metrics.layer_roads import YbRoad, ybroad
+    from camfuse.metrics.localization import (
+        BestMaskDice,
+        BestMaskIoU,
+        EffectiveHeatRatio,
+        EnergyPointingGame,
+        InsideOutside,
+        MaskDice,
+        MaskIoU,
+        PointingGame,
+    )
+    from camfuse.metrics.overlaps import overlap
     from camfuse.metrics.perturbations import GaussianNoise, RandomPixels, RemovedSquare
+    from camfuse.metrics.randomization import sanity
     from camfuse.metrics.road_score import Road, road
+    from camfuse.metrics.sanity_result import SanityResult
+    from camfuse.metrics.wsol import average_precision, box_overlaps, pixel_counts, resized_boxes
 
 __all__ = [
     "ADCC",
     "AverageDrop",
     "AverageGain",
+    "BestMaskDice",
+    "BestMaskIoU",
     "Coherency",
     "Complexity",
     "Confidence",
     "Curve",
     "Deletion",
+    "EffectiveHeatRatio",
+    "EnergyPointingGame",
     "Entropy",
     "GaussianNoise",
     "IncreaseInConfidence",
     "Infidelity",
     "Insertion",
+    "InsideOutside",
+    "MaskDice",
+    "MaskIoU",
+    "MaxBoxAcc",
+    "MaxBoxAccV2",
+    "PointingGame",
+    "PxAP",
     "RandomPixels",
     "RemovedSquare",
     "Road",
+    "SanityResult",
     "SensitivityN",
+    "TopLocalization",
     "YbRoad",
     "adcc",
+    "average_precision",
+    "box_overlaps",
     "coherency",
     "complexity",
     "confidence_drop",
@@ -69,18 +105,27 @@ __all__ = [
     "confidence_increase",
     "deletion_auc",
     "deletion_curve",
+    "effective_heat_ratio",
+    "energy_pointing_game",
     "entropy",
     "infidelity",
     "insertion_auc",
     "insertion_curve",
+    "inside_outside",
     "masked_confidence",
+    "overlap",
+    "pixel_counts",
+    "pointing_game",
+    "resized_boxes",
     "road",
+    "sanity",
     "sensitivity_n",
     "ybroad",
 ]
 
 _NAMES: dict[str, list[str]] = {
     "agreement": ["infidelity", "sensitivity_n"],
+    "box_accuracy": ["MaxBoxAcc", "MaxBoxAccV2", "PxAP", "TopLocalization"],
     "complexities": ["complexity", "entropy"],
     "confidence": [
         "Confidence",
@@ -104,9 +149,24 @@ _NAMES: dict[str, list[str]] = {
         "Insertion",
         "SensitivityN",
     ],
+    "inside": ["effective_heat_ratio", "energy_pointing_game", "inside_outside", "pointing_game"],
     "layer_roads": ["YbRoad", "ybroad"],
+    "localization": [
+        "BestMaskDice",
+        "BestMaskIoU",
+        "EffectiveHeatRatio",
+        "EnergyPointingGame",
+        "InsideOutside",
+        "MaskDice",
+        "MaskIoU",
+        "PointingGame",
+    ],
+    "overlaps": ["overlap"],
     "perturbations": ["GaussianNoise", "RandomPixels", "RemovedSquare"],
+    "randomization": ["sanity"],
     "road_score": ["Road", "road"],
+    "sanity_result": ["SanityResult"],
+    "wsol": ["average_precision", "box_overlaps", "pixel_counts", "resized_boxes"],
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
