@@ -70,7 +70,7 @@ smoke-wheel: wheel  ## Tries that wheel in clean environments, without a compile
 
 bench: $(BUILT) $(VENV)/.dev  ## The measurements behind the README's figures
 	for name in all_layers memory memory_prediction late_layer layer_cam principal_map perturbation \
-	  render_frames; do \
+	  impute ybroad render_frames; do \
 	  $(PY) -m benchmarks.$$name || exit 1; done
 
 bench-gpu: $(BUILT) $(VENV)/.dev  ## What a GPU takes for layer_cam, fused_cam and render_frames
