@@ -21,7 +21,7 @@ PACKAGES = BUILD / "packages"
 BIN = Path(sys.executable).parent
 # These tests are about Python and torch, and take long.
 LEFT_OUT = "not opcheck and not differentiable and not unknown_instruction_set"
-OPS = ("sanitizer", "layer_cam", "fused_cam", "principal_map", "render_frames", "isa")
+OPS = ("sanitizer", "layer_cam", "fused_cam", "impute", "principal_map", "render_frames", "isa")
 
 
 def run(*command: object, **environment: str) -> None:

@@ -22,8 +22,8 @@ __device__ __forceinline__ double joined_by_warp(double x, const Join& join) {
   return x;
 }
 
-// Every thread's x, joined, for all threads; `none` changes nothing that it is joined with. One warp
-// joins what all of them have, as f64 is slow on many devices.
+// Every thread's x, joined, for all threads; `none` changes nothing that it is joined with. One
+// warp joins what all of them have, as f64 is slow on many devices.
 template <class Join>
 __device__ __forceinline__ double joined(ImputeSums& sums, double x, double none,
                                          const Join& join) {

@@ -133,8 +133,8 @@ MUTATIONS = (
     Mutation(
         "the range is that of all pixels",
         KERNEL,
-        "      if (is_removed(i)) return;\n",
-        "",
+        "if (is_removed(i)) return;",
+        "if (is_removed(i) && i < 0) return;",
         check_not_finite,
     ),
     Mutation(
