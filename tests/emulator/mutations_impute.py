@@ -159,10 +159,10 @@ MUTATIONS = (
         check_bounds,
     ),
     Mutation(
-        "the residual is that of one channel",
+        "residuals of channels are added up",
         KERNEL,
-        "atomicMax(reinterpret_cast<unsigned long long*>(p.residuals) + n,",
-        "atomicMin(reinterpret_cast<unsigned long long*>(p.residuals) + n,",
+        "atomicMax(reinterpret_cast",
+        "atomicAdd(reinterpret_cast",
         check_blocks,
     ),
 )
