@@ -136,7 +136,7 @@ def spills(facts: Facts, _: Figures) -> Iterator[str]:
 def f64_per_element(facts: Facts, figures: Figures) -> Iterator[str]:
     """Inputs of 32 and 16 bits cost no f64 per element; totals of a plane may."""
     found = facts.f64_beside_loads if figures.solves else facts.f64_in_loops
-    if found and "double" not in facts.key and not figures.once_a_call:
+    if found and "double" not in facts.key and not (figures.once_a_call or figures.refines):
         yield f"{facts.kernel} has {found} f64 instructions in its innermost loops"
 
 

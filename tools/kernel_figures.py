@@ -65,6 +65,8 @@ find_principal<BFloat16, false>              512    7784      0   1   1   1   1 
 find_principal<BFloat16, true>               512    7784      0   1   1   1   1   1   1   1
 find_principal<Half, false>                  512    7784      0   1   1   1   1   1   1   1
 find_principal<Half, true>                   512    7784      0   1   1   1   1   1   1   1
+impute_all<double>                          1024     264      0   1   1   1   1   1   1   1
+impute_all<float>                           1024     264      0   1   1   1   1   1   1   1
 render_all_frames<float, (PixelLayout)2>     128    1024      0   5   5   5   5   5   5   5
 render_all_frames<float, (PixelLayout)1>     128    1024      0   5   5   5   5   5   5   5
 render_all_frames<float, (PixelLayout)0>     128    2048      0   6   6   6   6   6   7   7
@@ -82,6 +84,9 @@ _OTHER_LAYOUTS = {"map_small"}
 _SOLVES = {"find_principal"}
 # These work once a call, for each map and each pixel of the photograph: f64 costs nothing there.
 _ONCE_A_CALL = {"prepare_frames"}
+# Steps are f32. Each round of them begins with a residual in f64, which is what results are as good
+# as.
+_REFINES = {"impute_all"}
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,7 @@ class Figures:
     once_a_call: bool
     blocks: dict[int, int]  # at least, by architecture
     solves: bool = False
+    refines: bool = False
 
 
 def _parsed() -> dict[str, Figures]:
@@ -110,6 +116,7 @@ def _parsed() -> dict[str, Figures]:
             other_layouts=key.partition("<")[0] in _OTHER_LAYOUTS,
             solves=key.partition("<")[0] in _SOLVES,
             once_a_call=key.partition("<")[0] in _ONCE_A_CALL,
+            refines=key.partition("<")[0] in _REFINES,
             blocks=dict(zip(ARCHITECTURES, blocks, strict=True)),
         )
     return table

@@ -240,6 +240,11 @@ inline unsigned __float_as_uint(float x) {
   return bits;
 }
 inline int __float_as_int(float x) { return static_cast<int>(__float_as_uint(x)); }
+inline long long __double_as_longlong(double x) {
+  long long bits;
+  std::memcpy(&bits, &x, sizeof(bits));
+  return bits;
+}
 inline float __int_as_float(int bits) { return __uint_as_float(static_cast<unsigned>(bits)); }
 
 inline __half __ushort_as_half(unsigned short bits) { return {bits}; }

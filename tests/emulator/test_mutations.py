@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+import mutations_impute
 import mutations_layer_cam
 import mutations_principal_map
 import mutations_render_frames
@@ -13,6 +14,7 @@ from mutation import mutated_library
 from worker_process import EmulatorCrash, EmulatorError
 
 OPS = {
+    "impute": mutations_impute,
     "layer_cam": mutations_layer_cam,
     "principal_map": mutations_principal_map,
     "render_frames": mutations_render_frames,
