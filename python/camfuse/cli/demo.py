@@ -19,6 +19,7 @@ def demo(
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder of the results; made if need be.")
     ] = Path("demo"),
+    road: options.Road = False,
     ffmpeg: options.Ffmpeg = None,
     as_json: options.Json = False,
     debug: options.Debug = False,
@@ -38,7 +39,8 @@ def demo(
             "efficientnet-lite:0",
             photograph,
             out / "cat.mp4",
-            curve="evidence",
+            curve=None if road else "evidence",
+            road=road,
             ffmpeg=ffmpeg,
             progress=progress,
         )
