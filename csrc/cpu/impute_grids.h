@@ -48,17 +48,20 @@ CAMFUSE_INLINE Vec<float> removed(Vec<float> x, Vec<float> inverse) {
   return inverse != 0 ? x : Vec<float>{};
 }
 
-// T_y of the row `here` and the two beside it.
-template <class Acc>
-CAMFUSE_INLINE void filter_columns(const Acc* above, const Acc* here, const Acc* below, int64_t w,
-                                   Acc* sums) {
-  each<Acc>(
-      w, [&](int64_t x) { store<Acc>(sums + x, at(above, x) + 2 * at(here, x) + at(below, x)); });
-}
-// T_x of that.
-template <class Acc>
-CAMFUSE_INLINE Vec<Acc> filtered(const Acc* sums, int64_t x) {
-  return at(sums, x - 1) + 2 * at(sums, x) + at(sums, x + 1);
+// Calls use(x, T_y T_x) for the place of every vector of the row `here`, which lies between two
+// others. What is beside a vector comes from registers: loads across stores that are still on their
+// way would wait for them.
+template <class Acc, class Use>
+CAMFUSE_INLINE void each_filtered(const Acc* above, const Acc* here, const Acc* below, int64_t w,
+                                  const Use& use) {
+  constexpr int lanes = kLanes<Acc>;
+  const auto column = [&](int64_t x) { return at(above, x) + 2 * at(here, x) + at(below, x); };
+  Vec<Acc> before{}, mine = column(0);
+  for (int64_t x = 0; x < w; x += lanes) {
+    const Vec<Acc> after = column(x + lanes);
+    use(x, shifted_in(before, mine) + 2 * mine + shifted_out(mine, after));
+    before = mine, mine = after;
+  }
 }
 
 // From the springs of one grid and which of its cells are kept, those of the next.
@@ -134,18 +137,16 @@ CAMFUSE_INLINE void restrict_rows(const S& sweep, const ImputeParams& p, int k,
   const ImputeGrid &grid = p.grids[k], &coarse = p.grids[k + 1];
   const Plane<float> inverse(grid, work.inverse), residual(grid, work.residual), z(grid, work.z);
   const Plane<float> coarse_residual(coarse, work.residual);
-  float* sums = line(work, p.grids[0], 0);
-  float* left = line(work, p.grids[0], 1);
-  float* halved = line(work, p.grids[0], 2);
+  float* left = line(work, p.grids[0], 0);
+  float* halved = line(work, p.grids[0], 1);
   zero(coarse_residual.row(0), coarse.h * coarse.stride);
-  zero(sums - kPlaneHalo, 2 * p.grids[0].stride + kPlaneHalo);
+  zero(left - kPlaneHalo, p.grids[0].stride + kPlaneHalo);
   make(0);
   for (int64_t y = 0; y < grid.h; ++y) {
     if (y + 1 < grid.h) make(y + 1);
     const float *here = z.row(y), *r = residual.row(y), *d = inverse.row(y);
-    filter_columns(z.row(y - 1), here, z.row(y + 1), grid.w, sums);
-    each<float>(grid.w, [&](int64_t x) {
-      const Vec<float> rest = sweep.rest(filtered(sums, x) - 4 * at(here, x), r, x);
+    each_filtered(z.row(y - 1), here, z.row(y + 1), grid.w, [&](int64_t x, Vec<float> around) {
+      const Vec<float> rest = sweep.rest(around - 4 * at(here, x), r, x);
       store<float>(left + x, removed(rest, at(d, x)));
     });
     each<float>(coarse.w, [&](int64_t x) {
@@ -198,10 +199,9 @@ CAMFUSE_INLINE double correct_rows(const S& sweep, const ImputeParams& p, int k,
   const Plane<float> inverse(grid, work.inverse), residual(grid, work.residual), z(grid, work.z);
   float* ring[3];
   for (int i = 0; i < 3; ++i) ring[i] = line(work, p.grids[0], i);
-  float* sums = line(work, p.grids[0], 3);
-  float* between = line(work, p.grids[0], 4);
-  float* wide = line(work, p.grids[0], 5);
-  zero(ring[0] - kPlaneHalo, 4 * p.grids[0].stride + kPlaneHalo);
+  float* between = line(work, p.grids[0], 3);
+  float* wide = line(work, p.grids[0], 4);
+  zero(ring[0] - kPlaneHalo, 3 * p.grids[0].stride + kPlaneHalo);
   correct_row(grid, coarse, work, 0, between, wide, ring[1]);
   double product = 0;
   for (int64_t y = 0; y < grid.h; ++y) {
@@ -211,13 +211,12 @@ CAMFUSE_INLINE double correct_rows(const S& sweep, const ImputeParams& p, int k,
     } else {
       zero(below, grid.w);
     }
-    filter_columns(above, here, below, grid.w, sums);
     const float *r = residual.row(y), *d = inverse.row(y);
     float* to = z.row(y);
     Vec<float> sum{};
-    each<float>(grid.w, [&](int64_t x) {
+    each_filtered(above, here, below, grid.w, [&](int64_t x, Vec<float> around) {
       const Vec<float> right = at(r, x), mine = at(here, x);
-      const Vec<float> one = sweep.next(mine, at(d, x), right + (filtered(sums, x) - 4 * mine));
+      const Vec<float> one = sweep.next(mine, at(d, x), right + (around - 4 * mine));
       store<float>(to + x, one);
       sum += one * right;
     });
@@ -263,17 +262,16 @@ inline double restart(const S& sweep, const ImputeParams& p, const ImputeWork& w
   const Plane<float> inverse(grid, work.inverse), residual(grid, work.residual), z(grid, work.z);
   const Plane<double> values(grid, work.values);
   const double* columns = work.wide_columns;
-  double* sums = work.wide_line + kPlaneHalo;
   return precondition(sweep, p, work, [&](int64_t y) {
     const double* here = values.row(y);
     float* r = residual.row(y);
-    filter_columns(values.row(y - 1), here, values.row(y + 1), grid.w, sums);
     const double v = line_weight(y, grid.h);
-    each<double>(grid.w, [&](int64_t x) {
-      const Vec<double> rest = filtered(sums, x) - v * at(columns, x) * at(here, x);
-      const auto narrow = __builtin_convertvector(rest, Vector<float, kLanes<double>>);
-      __builtin_memcpy(r + x, &narrow, sizeof narrow);
-    });
+    each_filtered(
+        values.row(y - 1), here, values.row(y + 1), grid.w, [&](int64_t x, Vec<double> around) {
+          const Vec<double> rest = around - v * at(columns, x) * at(here, x);
+          const auto narrow = __builtin_convertvector(rest, Vector<float, kLanes<double>>);
+          __builtin_memcpy(r + x, &narrow, sizeof narrow);
+        });
     const float* d = inverse.row(y);
     float* to = z.row(y);
     each<float>(grid.w, [&](int64_t x) {
@@ -307,8 +305,6 @@ inline double advance(const S& sweep, const ImputeParams& p, const ImputeWork& w
 inline double multiply_direction(const ImputeGrid& grid, const ImputeWork& work, float keep) {
   const Plane<float> inverse(grid, work.inverse), z(grid, work.z);
   const Plane<float> direction(grid, work.direction), product(grid, work.product);
-  float* sums = line(work, grid, 0);
-  zero(sums - kPlaneHalo, grid.stride + kPlaneHalo);
   const auto turn = [&](int64_t y) {
     const float* from = z.row(y);
     float* to = direction.row(y);
@@ -319,13 +315,13 @@ inline double multiply_direction(const ImputeGrid& grid, const ImputeWork& work,
   for (int64_t y = 0; y < grid.h; ++y) {
     if (y + 1 < grid.h) turn(y + 1);
     const float *here = direction.row(y), *d = inverse.row(y), *columns = work.columns;
-    filter_columns(direction.row(y - 1), here, direction.row(y + 1), grid.w, sums);
     const auto v = static_cast<float>(line_weight(y, grid.h));
     float* to = product.row(y);
+    const float *above = direction.row(y - 1), *below = direction.row(y + 1);
     Vec<float> sum{};
-    each<float>(grid.w, [&](int64_t x) {
+    each_filtered(above, here, below, grid.w, [&](int64_t x, Vec<float> around) {
       const Vec<float> mine = at(here, x);
-      const Vec<float> one = removed(v * at(columns, x) * mine - filtered(sums, x), at(d, x));
+      const Vec<float> one = removed(v * at(columns, x) * mine - around, at(d, x));
       store<float>(to + x, one);
       sum += mine * one;
     });

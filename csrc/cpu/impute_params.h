@@ -35,7 +35,7 @@ inline void set_grids(ImputeParams& p) {
   p.cells = end;
 }
 
-constexpr int kImputeLines = 6;
+constexpr int kImputeLines = 5;
 
 // Memory of a task, zero at first. Where pixels are kept, the planes but `values` and
 // springs stay 0.

@@ -190,6 +190,17 @@ CAMFUSE_INLINE V second_turns(V a, V b) {
   return picked(a, b, [](int i) { return i / 2 + i % 2 * lanes + lanes / 2; });
 }
 
+// b moved up by a lane, the last of a before it; a moved down by one, the first of b behind it.
+template <class V>
+CAMFUSE_INLINE V shifted_in(V a, V b) {
+  constexpr int lanes = sizeof(V) / sizeof(a[0]);
+  return picked(a, b, [](int i) { return lanes - 1 + i; });
+}
+template <class V>
+CAMFUSE_INLINE V shifted_out(V a, V b) {
+  return picked(a, b, [](int i) { return i + 1; });
+}
+
 // The sum of all lanes, halves first.
 template <class Acc>
 CAMFUSE_INLINE Acc sum_lanes(Vec<Acc> x) {
