@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 import camfuse
 from camfuse.metrics.control_maps import random_maps, sobel_maps
-from camfuse.metrics.layer_roads import YbRoad, ybroad
-from camfuse.metrics.road_score import road
+from camfuse.metrics.ybroad import YbRoad, ybroad
+from camfuse.metrics.road import road
 
 SIZE = 24
 

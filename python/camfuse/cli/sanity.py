@@ -68,7 +68,7 @@ def sanity(
         from camfuse.class_names import resolve_names
         from camfuse.devices import upload
         from camfuse.images import read_image
-        from camfuse.metrics.randomization import sanity as find
+        from camfuse.metrics.sanity import sanity as find
         from camfuse.models import load_model
         from camfuse.question import Question
 

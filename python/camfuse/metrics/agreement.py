@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from camfuse.checks import expect_whole
 from camfuse.devices import upload
-from camfuse.metrics.baselines import Baseline, replacement
 from camfuse.metrics.copies import one_target_scorer, score_copies
-from camfuse.metrics.correlation import pearson
+from camfuse.metrics.correlation import correlation
 from camfuse.metrics.maps import laid_over
 from camfuse.metrics.perturbations import Perturbation, RandomPixels, RemovedSquare
+from camfuse.metrics.replacement import Baseline, replacement
 from camfuse.metrics.scoring import Output, checked_images
 from camfuse.targets import Target
 
@@ -69,7 +69,7 @@ def sensitivity_n(
     said, done = _said_and_done(
         model, images, laid, target, RandomPixels(n), subsets, baseline, output, batch_size, seed
     )
-    return pearson(said, done)
+    return correlation(said, done)
 
 
 def infidelity(

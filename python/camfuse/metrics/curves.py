@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from camfuse.checks import expect_whole
 from camfuse.devices import upload
-from camfuse.metrics.baselines import Baseline, replacement
 from camfuse.metrics.copies import one_target_scorer, score_copies
 from camfuse.metrics.maps import laid_over
+from camfuse.metrics.ranking import ranks
+from camfuse.metrics.replacement import Baseline, replacement
 from camfuse.metrics.scoring import Output, checked_images
 from camfuse.targets import Target
 
@@ -156,7 +157,7 @@ def _curve(
         raise ValueError(f"steps: expected at most the {pixels} pixels of an image, got {steps}")
     ground = replacement(images, baseline)
     scorer = one_target_scorer(model, images, target, output, batch_size)
-    order = _ranks(laid, seed)
+    order = ranks(laid, seed=seed)
     counts = (torch.arange(steps + 1, dtype=torch.float64) * pixels / steps).round()
     # The unperturbed image, at which deletion begins and insertion ends, has its score already.
     asked = upload((counts[:-1] if inserting else counts[1:]).long(), images.device)
@@ -169,16 +170,3 @@ def _curve(
     whole = scorer.unperturbed[0, :, None]
     ends = [scores, whole] if inserting else [whole, scores]
     return Curve(upload(counts / pixels, images.device), torch.cat(ends, 1))
-
-
-def _ranks(maps: Tensor, seed: int) -> Tensor:
-    """Which place each pixel has from the largest value on ``[B, H, W]``, from 0."""
-    flat = maps.flatten(1)
-    chance = torch.randperm(flat.shape[1], generator=torch.Generator().manual_seed(seed))
-    chance = upload(chance, maps.device)
-    order = chance[flat[:, chance].argsort(stable=True, dim=1, descending=True)]
-    return (
-        torch.empty_like(order)
-        .scatter_(1, order, torch.arange(flat.shape[1], device=maps.device).expand_as(order))
-        .view(maps.shape)
-    )

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from camfuse.metrics.layer_roads import YbRoad
+from camfuse.metrics.ybroad import YbRoad
 from camfuse.storage import written_whole
 
 if TYPE_CHECKING:

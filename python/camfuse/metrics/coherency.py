@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from camfuse.class_targets import ClassTarget
-from camfuse.metrics.complexities import complexity
+from camfuse.metrics.complexity import complexity
 from camfuse.metrics.confidence import confidence_of, masked
 from camfuse.metrics.copies import one_target_scorer
-from camfuse.metrics.correlation import pearson
+from camfuse.metrics.correlation import correlation
 from camfuse.metrics.maps import laid_over
 from camfuse.metrics.scoring import Output, Scorer, checked_images
 from camfuse.targets import Target
@@ -105,7 +105,7 @@ def _likeness(
         again = laid_over(found, shown)
     except ValueError as error:
         raise ValueError(f"explain: what it returned are no such {error}") from None
-    return (1 + pearson(masks.flatten(1), again.flatten(1))) / 2
+    return (1 + correlation(masks.flatten(1), again.flatten(1))) / 2
 
 
 def _settled(target: Target, classes: Tensor) -> Target:
