@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from functools import partial
 
 import pytest
@@ -142,20 +141,3 @@ def test_other_metrics_stay_apart_when_their_sums_are_equal():
     found = collection.compute()
     assert float(found["Complexity"]) == 0.5
     assert float(found["Entropy"]) == pytest.approx(math.log(4) / 2)
-
-
-@pytest.fixture
-def without_torchmetrics(monkeypatch):
-    for name in [one for one in sys.modules if one.startswith("camfuse.metrics")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "torchmetrics", None)
-    monkeypatch.setattr(camfuse, "metrics", metrics)
-
-
-@pytest.mark.usefixtures("without_torchmetrics")
-def test_functions_do_without_torchmetrics_and_metrics_say_how_to_get_it():
-    from camfuse.metrics import complexity
-
-    assert complexity(torch.ones(1, 2, 2)).tolist() == [1]
-    with pytest.raises(ImportError, match=r"pip install 'camfuse\[metrics\]'"):
-        from camfuse.metrics import Complexity  # noqa: F401

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 
 import numpy as np
@@ -244,18 +243,7 @@ def test_one_best_threshold_for_all_images_is_no_better_than_one_for_each():
     assert dice.compute() == pytest.approx((1 + 2 / 3) / 2)
 
 
-def test_what_is_missing_is_named_when_it_is_needed(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torchmetrics", None)
-    monkeypatch.delitem(sys.modules, "camfuse.metrics.accumulate")
-    with pytest.raises(ImportError, match=r"pip install 'camfuse\[metrics\]'"):
-        importlib.import_module("camfuse.metrics.accumulate")
+def test_opencv_is_asked_for_when_it_is_needed(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(ImportError, match="found by OpenCV, which cannot be imported"):
+    with pytest.raises(ImportError, match=r"found by OpenCV.*pip install 'camfuse\[metrics\]'"):
         metrics.box_overlaps(HEAT, [torch.tensor([[0, 0, 1, 1]])])
-
-
-def test_the_package_tells_its_names_and_no_others():
-    assert {*metrics.__all__} <= {*dir(metrics)}
-    assert all(getattr(metrics, name).__doc__ for name in metrics.__all__)
-    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
-        _ = metrics.nothing
