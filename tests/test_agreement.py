@@ -149,6 +149,8 @@ def test_correlation_is_defined_for_constants_and_for_any_scale():
     values = seeded(9)
     for length in range(2, 10):
         for constant in (-0.1, 0.1):
-            assert float(correlation(torch.full_like(values[:length], constant), values[:length])) == 0
+            assert (
+                float(correlation(torch.full_like(values[:length], constant), values[:length])) == 0
+            )
     for scale in (1e-300, 1e300):
         assert float(correlation(scale * values, 5 - values)) == pytest.approx(-1)

@@ -162,8 +162,18 @@ def test_a_constant_map_has_a_value_and_an_empty_batch_none(function):
 @pytest.mark.parametrize(
     ("maps", "regions", "error", "message"),
     [
-        (HEAT.long(), QUARTER, ValueError, r"maps: expected floating maps \(B, h, w\), got torch.int64"),
-        (HEAT[0], QUARTER, ValueError, r"maps: expected floating maps .* got torch.float32 \(4, 4\)"),
+        (
+            HEAT.long(),
+            QUARTER,
+            ValueError,
+            r"maps: expected floating maps \(B, h, w\), got torch.int64",
+        ),
+        (
+            HEAT[0],
+            QUARTER,
+            ValueError,
+            r"maps: expected floating maps .* got torch.float32 \(4, 4\)",
+        ),
         (HEAT / 0, QUARTER, ValueError, "maps: sample 0 is not finite"),
         (HEAT, QUARTER[:, :3], ValueError, r"regions: expected \(1, 4, 4\) as the maps, got"),
         (HEAT, QUARTER.float(), TypeError, "regions: expected a bool tensor, got torch.float32"),

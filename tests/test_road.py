@@ -136,7 +136,10 @@ def test_a_coarse_map_is_ranked_as_it_is_displayed(net: nn.Module, images: Tenso
 
 
 BAD = [
-    ({"maps": torch.zeros(1, 7, 7)}, r"maps: expected \(2, h, w\), a map per image, got \(1, 7, 7\)"),
+    (
+        {"maps": torch.zeros(1, 7, 7)},
+        r"maps: expected \(2, h, w\), a map per image, got \(1, 7, 7\)",
+    ),
     ({"maps": torch.full((2, 7, 7), torch.nan)}, "maps: sample 0 is not finite"),
     ({"percentages": []}, "percentages: expected at least one, got none"),
     ({"percentages": [0]}, "percentages: expected more than 0 and less than 100, got 0"),

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 import camfuse
 from camfuse.metrics.control_maps import random_maps, sobel_maps
-from camfuse.metrics.ybroad import YbRoad, ybroad
 from camfuse.metrics.road import road
+from camfuse.metrics.ybroad import YbRoad, ybroad
 
 SIZE = 24
 

@@ -26,7 +26,7 @@ class: those found on the unmasked images where the target is None.
 
 def coherency(
     model: nn.Module,
-    inputs: Tensor,
+    images: Tensor,
     maps: Tensor,
     explain: Explain,
     target: Target = None,
@@ -41,7 +41,7 @@ def coherency(
 
     Args:
         model: In eval mode; it is left as it was found.
-        inputs: Images ``[B, C, H, W]``.
+        images: Images ``[B, C, H, W]``.
         maps: ``[B, h, w]`` in [0, 1], upsampled bilinearly to ``H x W``.
         explain: Makes the maps of the masked images, in the way ``maps`` were made, for instance
             ``lambda images, target: camfuse.cam(model, images, "layer4", target=target)``.
@@ -58,7 +58,7 @@ def coherency(
         ValueError: If an argument does not fit; if ``explain`` returns something else.
         FloatingPointError: If a score is not finite.
     """
-    images = checked_images("inputs", inputs)
+    images = checked_images(images)
     masks = laid_over(maps, images, unit=True)
     scorer = one_target_scorer(model, images, target, output, batch_size)
     return _likeness(scorer, masks, masked(images, masks), explain, target)
@@ -66,7 +66,7 @@ def coherency(
 
 def adcc(
     model: nn.Module,
-    inputs: Tensor,
+    images: Tensor,
     maps: Tensor,
     explain: Explain,
     target: Target = None,
@@ -84,7 +84,7 @@ def adcc(
         ``[B]`` in [0, 1], f64: 0 where one of the three is 0. Higher is better. Costs 2 forward
         passes per image and one explanation.
     """
-    images = checked_images("inputs", inputs)
+    images = checked_images(images)
     masks = laid_over(maps, images, unit=True)
     scorer = one_target_scorer(model, images, target, output, batch_size)
     shown = masked(images, masks)

@@ -37,7 +37,7 @@ class Curve:
 
 def deletion_curve(
     model: nn.Module,
-    inputs: Tensor,
+    images: Tensor,
     maps: Tensor,
     target: Target = None,
     *,
@@ -57,7 +57,7 @@ def deletion_curve(
 
     Args:
         model: In eval mode; it is left as it was found.
-        inputs: Images ``[B, C, H, W]``.
+        images: Images ``[B, C, H, W]``.
         maps: ``[B, h, w]``, upsampled bilinearly to ``H x W``.
         target: One target, of which the class is settled on the unperturbed images.
         steps: How many, at most as many as the image has pixels.
@@ -75,12 +75,12 @@ def deletion_curve(
         ValueError: If an argument does not fit.
         FloatingPointError: If a score is not finite.
     """
-    return _curve(False, model, inputs, maps, target, steps, baseline, output, batch_size, seed)
+    return _curve(False, model, images, maps, target, steps, baseline, output, batch_size, seed)
 
 
 def insertion_curve(
     model: nn.Module,
-    inputs: Tensor,
+    images: Tensor,
     maps: Tensor,
     target: Target = None,
     *,
@@ -96,12 +96,12 @@ def insertion_curve(
     first of them there is the blurred image by default, whose edges tell less than those of pixels
     on a uniform ground. A higher :attr:`~Curve.auc` is better.
     """
-    return _curve(True, model, inputs, maps, target, steps, baseline, output, batch_size, seed)
+    return _curve(True, model, images, maps, target, steps, baseline, output, batch_size, seed)
 
 
 def deletion_auc(
     model: nn.Module,
-    inputs: Tensor,
+    images: Tensor,
     maps: Tensor,
     target: Target = None,
     *,
@@ -115,12 +115,12 @@ def deletion_auc(
 
     Arguments and errors are those of :func:`deletion_curve`.
     """
-    return _curve(False, model, inputs, maps, target, steps, baseline, output, batch_size, seed).auc
+    return _curve(False, model, images, maps, target, steps, baseline, output, batch_size, seed).auc
 
 
 def insertion_auc(
     model: nn.Module,
-    inputs: Tensor,
+    images: Tensor,
     maps: Tensor,
     target: Target = None,
     *,
@@ -134,13 +134,13 @@ def insertion_auc(
 
     Higher is better. Arguments and errors are those of :func:`insertion_curve`.
     """
-    return _curve(True, model, inputs, maps, target, steps, baseline, output, batch_size, seed).auc
+    return _curve(True, model, images, maps, target, steps, baseline, output, batch_size, seed).auc
 
 
 def _curve(
     inserting: bool,
     model: nn.Module,
-    inputs: Tensor,
+    images: Tensor,
     maps: Tensor,
     target: Target,
     steps: int,
@@ -150,7 +150,7 @@ def _curve(
     seed: int,
 ) -> Curve:
     expect_whole("steps", steps, at_least=1)
-    images = checked_images("inputs", inputs)
+    images = checked_images(images)
     laid = laid_over(maps, images)
     pixels = laid[0].numel()
     if steps > pixels:

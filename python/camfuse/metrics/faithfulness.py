@@ -3,7 +3,7 @@
 Each takes batches by ``update``, in one process or several, and computes the mean over all images
 of the function it names, whose options and errors it shares. The model is given to ``update``
 rather than kept. Named arguments let all of them stand in one ``torchmetrics.MetricCollection``:
-``metrics.update(model=model, inputs=images, maps=maps)``. Keyword arguments of
+``metrics.update(model=model, images=images, maps=maps)``. Keyword arguments of
 :class:`torchmetrics.Metric`, such as ``process_group``, go to it.
 """
 
@@ -28,9 +28,9 @@ from camfuse.targets import Target
 
 
 class _OfModel(Mean):
-    def update(self, model: nn.Module, inputs: Tensor, maps: Tensor, target: Target = None) -> None:
+    def update(self, model: nn.Module, images: Tensor, maps: Tensor, target: Target = None) -> None:
         """Takes a batch in: a model, images ``[B, C, H, W]``, maps ``[B, h, w]``, one target."""
-        self.add(self.of(model, inputs, maps, target=target))
+        self.add(self.of(model, images, maps, target=target))
 
 
 class _OfMaps(Mean):
@@ -230,12 +230,12 @@ class ADCC(_OfModel):
 
 def _drop_increase_gain(
     model: nn.Module,
-    inputs: Tensor,
+    images: Tensor,
     maps: Tensor,
     target: Target,
     *,
     output: Output,
     batch_size: int,
 ) -> Tensor:
-    found = masked_confidence(model, inputs, maps, target, output=output, batch_size=batch_size)
+    found = masked_confidence(model, images, maps, target, output=output, batch_size=batch_size)
     return torch.stack([found.drop, found.increase, found.gain], 1)

@@ -47,8 +47,8 @@ def road(
     model: nn.Module,
     images: Tensor,
     maps: Tensor,
-    *,
     target: Target = None,
+    *,
     percentages: Sequence[float] = PERCENTAGES,
     output: Output = "probability",
     noise: float = NOISE,
@@ -87,7 +87,7 @@ def road(
         FloatingPointError: If a score is not finite.
     """
     removal = Removal(percentages, noise, seeds, ranking)
-    images = checked_images("images", images)
+    images = checked_images(images)
     laid = laid_over(maps, images)
     scorer = one_target_scorer(model, images, target, output, batch_size, precision)
     with scorer.session():
