@@ -1,4 +1,4 @@
-"""Metrics over a data set in two processes: what both have seen counts as if one had seen it all."""
+"""Metrics over a data set in two processes: both together know what one would."""
 
 from __future__ import annotations
 

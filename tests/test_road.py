@@ -90,7 +90,7 @@ def test_the_map_of_the_region_that_counts_has_the_road_that_it_must() -> None:
     assert float(constant.combined) == 0
 
 
-def test_noise_is_that_of_the_seeds_whatever_the_batch(
+def test_noise_is_that_of_the_seeds_whatever_the_batch_and_the_scale(
     net: nn.Module, images: Tensor, maps: Tensor
 ) -> None:
     def measured(batch_size: int = 32, seeds: tuple[int, ...] = (0, 7)) -> Road:
@@ -104,8 +104,8 @@ def test_noise_is_that_of_the_seeds_whatever_the_batch(
     alone = measured(seeds=(7,))
     torch.testing.assert_close(alone.morf[0], found.morf[1], atol=1e-6, rtol=0)
     assert float(alone.spread.max()) == 0
-    first = road(net, images[:1], maps[:1], seeds=(0, 7), noise=0.5)
-    torch.testing.assert_close(first.combined, found.combined[:1], atol=1e-6, rtol=0)
+    turned = road(net, images.flip(0), 3 * maps.flip(0), seeds=(0, 7), noise=0.5)
+    torch.testing.assert_close(turned.combined.flip(0), found.combined, atol=1e-6, rtol=0)
 
 
 def test_one_noise_serves_all_maps_where_pixels_are_removed(images: Tensor, maps: Tensor) -> None:
