@@ -13,7 +13,8 @@ from torch import Tensor, nn
 import camfuse
 from camfuse.metrics.control_maps import random_maps, sobel_maps
 from camfuse.metrics.road import road
-from camfuse.metrics.ybroad import YbRoad, ybroad
+from camfuse.metrics.ybroad import ybroad
+from camfuse.metrics.ybroad_result import YbRoad
 
 SIZE = 24
 
@@ -123,7 +124,7 @@ def test_noise_is_never_best_and_hidden_layers_have_no_score(
 
 def test_a_map_that_says_nothing_beats_no_baseline(net: Net, images: Tensor) -> None:
     stack = camfuse.layer_cams(net, images, layers=["third"])
-    silent = dataclasses.replace(stack, flat=torch.zeros_like(stack.flat))
+    silent = dataclasses.replace(stack, flat=torch.full_like(stack.flat, 0.1))  # upsamples to more
     found = ybroad(silent, net, images, noise=0)
     assert float(found.scores.abs().max()) == 0
     assert not bool(found.beats_baselines.any())

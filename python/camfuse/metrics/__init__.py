@@ -1,15 +1,21 @@
 """What is to be said of a map in numbers: is it faithful to the model, does it find the object.
 
-ROAD:           road (one map per image), ybroad (all layers), removal (what is done to the images),
-                ranking (which pixels go), control_maps (random maps, edges), plots.
-Faithfulness:   curves (deletion, insertion), confidence (drop, increase, gain), agreement
-                (sensitivity-n, infidelity), coherency (and ADCC), complexity; faithfulness has
-                their means over a data set. Below them: perturbations, replacement, correlation.
-Localization:   inside (heat on the object), overlap (IoU, Dice); localization has their means.
-                wsol (boxes and pixels), box_accuracy (MaxBoxAcc, PxAP). Below them: regions,
-                histograms, contours.
-Sanity check:   sanity, sanity_result. Below them: reinitialize, comparison, similarity.
-Shared by all:  maps (checks, upsampling), scoring and copies (passes), accumulate (torchmetrics).
+Where what is:
+
+- ROAD: ``road`` (a map per image), ``ybroad`` and ``ybroad_result`` (all layers); below them
+  ``removal`` (what is done to images), ``ranking`` (which pixels go), ``control_maps`` (random
+  ones, edges).
+- Faithfulness: ``curves`` (deletion, insertion), ``confidence`` (drop, increase, gain),
+  ``agreement`` (sensitivity-n, infidelity), ``coherency`` (and ADCC), ``complexity`` (and entropy);
+  means over a data set in ``faithfulness``; below them ``perturbations``, ``replacement``,
+  ``correlation``.
+- Localization: ``inside`` (heat on the object), ``overlap`` (IoU, Dice); means over a data set in
+  ``localization``; ``wsol`` (boxes and pixels), over a data set in ``box_accuracy``; below them
+  ``regions``, ``contours``, ``histograms``.
+- Sanity check: ``sanity``, ``sanity_result``; below them ``reinitialize`` (random parameters),
+  ``comparison`` and ``similarity`` (of maps).
+- For all: ``maps`` (checked, upsampled), ``scoring`` and ``copies`` (passes over changed images),
+  ``accumulate`` (what metrics over a data set share), ``plots``.
 
 The public names are imported when they are first used: those that accumulate over a data set are
 ``torchmetrics.Metric``, which the extra ``camfuse[metrics]`` installs.
@@ -80,7 +86,8 @@ if TYPE_CHECKING:
         pixel_counts,
         resized_boxes,
     )
-    from camfuse.metrics.ybroad import YbRoad, ybroad
+    from camfuse.metrics.ybroad import ybroad
+    from camfuse.metrics.ybroad_result import YbRoad
 
 __all__ = [
     "ADCC",
@@ -169,7 +176,8 @@ _NAMES = {
     "sanity": ["sanity"],
     "sanity_result": ["SanityResult"],
     "wsol": ["BoxOverlaps", "average_precision", "box_overlaps", "pixel_counts", "resized_boxes"],
-    "ybroad": ["YbRoad", "ybroad"],
+    "ybroad": ["ybroad"],
+    "ybroad_result": ["YbRoad"],
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
