@@ -99,13 +99,17 @@ def sanity(
             batch_size=batch_size,
             progress=progress,
         )
-        if plot:
+        if plot is not None:
             plot_sanity(found, plot, model=loaded.spec)
     if as_json:
-        report = {"version": version("camfuse"), "model": loaded.spec, "weights": loaded.weights}
-        if plot:
-            report["plot"] = str(plot)
-        print(json_text(report | found.to_dict()))
+        report = {
+            "version": version("camfuse"),
+            "model": loaded.spec,
+            "weights": loaded.weights,
+            **found.to_dict(),
+            "plot": None if plot is None else str(plot),
+        }
+        print(json_text(report))
     else:
         _print_table(found, loaded.spec, plot)
 
@@ -120,7 +124,7 @@ def _check(mode: str, stages: int | None, plot: Path | None, image: Path) -> Non
         raise ValueError(f"mode: expected 'cascading' or 'independent', got {mode!r}")
     if stages is not None:
         expect_whole("stages", stages, at_least=1)
-    if plot:
+    if plot is not None:
         check_output(plot, name="plot", endings=ENDINGS)
         check_not_input(plot, [image], name="plot")
         check_matplotlib()
@@ -161,7 +165,7 @@ def _print_table(found: SanityResult, model: str, plot: Path | None) -> None:
         )
     for warning in found.warnings:
         console.print(Text(f"warning: {warning}"), soft_wrap=True)
-    if plot:
+    if plot is not None:
         console.print(Text(f"{plot}: written"), soft_wrap=True)
 
 
