@@ -84,6 +84,8 @@ def test_the_map_of_the_region_that_counts_has_the_road_that_it_must() -> None:
     assert float(found.morf) == pytest.approx(low, abs=1e-5)
     assert float(found.lerf) == pytest.approx(high, abs=1e-5)
     assert float(found.combined) == pytest.approx((high - low) / 2, abs=1e-5)
+    logit = road(Region().eval(), image, ranked, 0, percentages=[50], noise=0, output="logit")
+    assert float(logit.combined) == pytest.approx(2, abs=1e-4)
     opposite = road(Region().eval(), image, -ranked, target=0, percentages=[50], noise=0)
     assert float(opposite.combined) == pytest.approx((low - high) / 2, abs=1e-5)
     constant = road(Region().eval(), image, 0 * ranked, target=0, noise=0)
@@ -106,6 +108,15 @@ def test_noise_is_that_of_the_seeds_whatever_the_batch_and_the_scale(
     assert float(alone.spread.max()) == 0
     turned = road(net, images.flip(0), 3 * maps.flip(0), seeds=(0, 7), noise=0.5)
     torch.testing.assert_close(turned.combined.flip(0), found.combined, atol=1e-6, rtol=0)
+
+
+def test_another_precision_says_how_far_it_is_off(
+    net: nn.Module, images: Tensor, maps: Tensor
+) -> None:
+    exact = road(net, images, maps)
+    coarse = road(net, images, maps, precision=torch.bfloat16)
+    assert exact.deviation == 0
+    assert 0 < float((coarse.combined - exact.combined).abs().max()) < coarse.deviation < 0.1
 
 
 def test_one_noise_serves_all_maps_where_pixels_are_removed(images: Tensor, maps: Tensor) -> None:
