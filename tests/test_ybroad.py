@@ -87,7 +87,7 @@ def test_an_alias_is_scored_once_and_passes_grow_with_the_layers(
     hook.remove()
     maps_of_a_layer = 2 * 2 * 2  # methods, targets, samples
     assert counts[1] == counts[0]
-    # 12 maps of layers and 6 that know nothing, of 2 images, 4 times each: in as few passes as can be.
+    # 12 maps of layers and 6 that know nothing, of 2 images, 4 times each: as few passes as can be.
     assert passes[-5:] == [32, 32, 32, 32, 16]
     assert counts[2] - counts[0] == 2 * maps_of_a_layer * 2 * 2  # directions and percentages
     assert result.scores.shape[0] == 3

@@ -103,6 +103,7 @@ class Scorer:
             if precision is not None:
                 everyone = torch.arange(len(self.images))
                 scores = self._scores(self.images, everyone, precision)
+                _expect_finite(scores, everyone)
                 self._note_deviation(scores, self.unperturbed)
         _expect_finite(self.unperturbed, torch.arange(len(self.images)))
 

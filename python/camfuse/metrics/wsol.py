@@ -7,7 +7,7 @@ official evaluation, which decides where the paper leaves a choice.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -184,8 +184,7 @@ def score_maps(
         TypeError: If ``maps`` is no tensor.
         ValueError: If an argument does not fit, or maps are to be in [0, 1] and are not.
     """
-    if resize not in ("official", "bilinear"):
-        raise ValueError(f"resize: expected 'official' or 'bilinear', got {resize!r}")
+    check_resize(resize)
     scores = checked_maps(maps, finite=False).double()
     finite = scores.isfinite().flatten(1).all(1)[:, None, None]
     scores = torch.where(finite, scores, 0)
@@ -198,3 +197,13 @@ def score_maps(
     if not bool(((scores >= 0) & (scores <= 1)).all()):
         raise ValueError("maps: expected numbers in [0, 1], or normalize=True")
     return scores
+
+
+def check_resize(resize: str) -> None:
+    """Checks that maps can be resized so.
+
+    Raises:
+        ValueError: If they cannot.
+    """
+    if resize not in get_args(Resize):
+        raise ValueError(f"resize: expected 'official' or 'bilinear', got {resize!r}")
