@@ -12,7 +12,7 @@ from camfuse.metrics import (
     infidelity,
     sensitivity_n,
 )
-from camfuse.metrics.correlation import pearson
+from camfuse.metrics.correlation import correlation
 from faithful import linear_model, seeded, small_net
 
 IMAGES = seeded(3, 2, 4, 4)
@@ -49,7 +49,7 @@ def test_sensitivity_n_is_the_correlation_over_its_subsets():
     # The subsets themselves are what the seed says; all else is done again here.
     fields = RandomPixels(6).draw(9, 4, 4, torch.Generator().manual_seed(4))
     assert (fields.sum((1, 2)) == 6).all()
-    from camfuse.metrics.baselines import replacement
+    from camfuse.metrics.replacement import replacement
 
     for i, (image, blurred) in enumerate(zip(images, replacement(images, "blur"), strict=True)):
         copies = torch.stack([torch.where(field, blurred, image) for field in fields])
@@ -149,6 +149,8 @@ def test_correlation_is_defined_for_constants_and_for_any_scale():
     values = seeded(9)
     for length in range(2, 10):
         for constant in (-0.1, 0.1):
-            assert float(pearson(torch.full_like(values[:length], constant), values[:length])) == 0
+            assert (
+                float(correlation(torch.full_like(values[:length], constant), values[:length])) == 0
+            )
     for scale in (1e-300, 1e300):
-        assert float(pearson(scale * values, 5 - values)) == pytest.approx(-1)
+        assert float(correlation(scale * values, 5 - values)) == pytest.approx(-1)

@@ -64,6 +64,17 @@ def test_the_python_examples_run(tmp_path, monkeypatch):
     ]
 
 
+def test_the_examples_of_metrics_run(tmp_path, monkeypatch):
+    for needed in ("torchmetrics", "matplotlib", "cv2"):
+        pytest.importorskip(needed)
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {}
+    for language, text in blocks("metrics.md"):
+        assert language == "python"
+        exec(compile(text, "metrics.md", "exec"), namespace)
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.png"]
+
+
 def test_the_pages_of_the_command_line_are_up_to_date():
     path = ROOT / "tools" / "write_cli_docs.py"
     spec = importlib.util.spec_from_file_location("write_cli_docs", path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from functools import partial
 
 import pytest
@@ -91,7 +90,7 @@ def test_nothing_is_left_on_a_graph_nor_drawn_from_the_global_generator(name):
 def test_a_metric_is_the_mean_over_images_not_over_batches(name):
     metric = METRICS[name].clone()
     for part in (slice(0, 3), slice(3, 5)):
-        batch = {"model": MODEL, "inputs": IMAGES[part], "maps": MAPS[part]}
+        batch = {"model": MODEL, "images": IMAGES[part], "maps": MAPS[part]}
         metric.update(**metric._filter_kwargs(**batch))
     of = FUNCTIONS.get(name, lambda *_: getattr(metrics, name)(MAPS))
     torch.testing.assert_close(metric.compute(), of(MODEL, IMAGES, MAPS).mean(), atol=1e-6, rtol=0)
@@ -106,7 +105,7 @@ def test_metrics_of_the_masked_image_share_its_passes_in_a_collection():
 
     names = ("drop", "increase", "gain", "complexity")
     collection = MetricCollection({name: METRICS[name].clone() for name in names})
-    batch = {"model": MODEL, "inputs": IMAGES, "maps": MAPS}
+    batch = {"model": MODEL, "images": IMAGES, "maps": MAPS}
     collection.update(**batch)
     assert sorted(map(sorted, collection.compute_groups.values())) == [
         ["complexity"],
@@ -128,7 +127,7 @@ def test_metrics_with_other_options_stay_apart_when_their_sums_are_equal():
     )
     ties = torch.zeros(5, 8, 8)
     for maps in (MAPS, ties):  # without ties the seed does not matter
-        collection.update(model=MODEL, inputs=IMAGES, maps=maps)
+        collection.update(model=MODEL, images=IMAGES, maps=maps)
     found = collection.compute()
     assert found["0"] != found["1"]
 
@@ -142,20 +141,3 @@ def test_other_metrics_stay_apart_when_their_sums_are_equal():
     found = collection.compute()
     assert float(found["Complexity"]) == 0.5
     assert float(found["Entropy"]) == pytest.approx(math.log(4) / 2)
-
-
-@pytest.fixture
-def without_torchmetrics(monkeypatch):
-    for name in [one for one in sys.modules if one.startswith("camfuse.metrics")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "torchmetrics", None)
-    monkeypatch.setattr(camfuse, "metrics", metrics)
-
-
-@pytest.mark.usefixtures("without_torchmetrics")
-def test_functions_do_without_torchmetrics_and_metrics_say_how_to_get_it():
-    from camfuse.metrics import complexity
-
-    assert complexity(torch.ones(1, 2, 2)).tolist() == [1]
-    with pytest.raises(ModuleNotFoundError, match=r"pip install camfuse\[metrics\]"):
-        from camfuse.metrics import Complexity  # noqa: F401

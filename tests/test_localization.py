@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 
 import numpy as np
@@ -96,12 +95,12 @@ def test_maxima_that_tie_count_by_the_part_that_hits():
 
 def test_boxes_are_half_open_and_united():
     boxes = [torch.tensor([[0, 0, 2, 1], [1, 0, 2, 2], [0.4, 0.6, 1.4, 1.6]])]
-    # The first two make a corner of three pixels; the third holds the centre of the fourth.
+    # The first two make a corner of three pixels; the third holds the center of the fourth.
     for name, function in FUNCTIONS.items():
         assert torch.equal(function(HEAT, boxes), function(HEAT, QUARTER)), name
 
 
-def test_a_box_holds_the_pixel_whose_centre_it_begins_at_not_the_one_it_ends_at():
+def test_a_box_holds_the_pixel_whose_center_it_begins_at_not_the_one_it_ends_at():
     boxes = [torch.tensor([[0.5, 0.5, 2.5, 2.5]])]
     maps = QUARTER.float()
     assert metrics.overlap(maps, boxes).iou.item() == 1
@@ -163,9 +162,19 @@ def test_a_constant_map_has_a_value_and_an_empty_batch_none(function):
 @pytest.mark.parametrize(
     ("maps", "regions", "error", "message"),
     [
-        (HEAT.long(), QUARTER, TypeError, "maps: expected a floating tensor, got torch.int64"),
-        (HEAT[0], QUARTER, ValueError, r"maps: expected \[B, H, W\], got \(4, 4\)"),
-        (HEAT / 0, QUARTER, ValueError, "maps: expected finite numbers, sample 0 has others"),
+        (
+            HEAT.long(),
+            QUARTER,
+            ValueError,
+            r"maps: expected floating maps \(B, h, w\), got torch.int64",
+        ),
+        (
+            HEAT[0],
+            QUARTER,
+            ValueError,
+            r"maps: expected floating maps .* got torch.float32 \(4, 4\)",
+        ),
+        (HEAT / 0, QUARTER, ValueError, "maps: sample 0 is not finite"),
         (HEAT, QUARTER[:, :3], ValueError, r"regions: expected \(1, 4, 4\) as the maps, got"),
         (HEAT, QUARTER.float(), TypeError, "regions: expected a bool tensor, got torch.float32"),
         (HEAT, ~QUARTER & QUARTER, ValueError, "regions: .* sample 0 has none"),
@@ -244,20 +253,7 @@ def test_one_best_threshold_for_all_images_is_no_better_than_one_for_each():
     assert dice.compute() == pytest.approx((1 + 2 / 3) / 2)
 
 
-def test_what_is_missing_is_named_when_it_is_needed(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torchmetrics", None)
-    monkeypatch.delitem(sys.modules, "camfuse.metrics.accumulate")
-    with pytest.raises(ImportError, match=r"pip install 'camfuse\[metrics\]'"):
-        importlib.import_module("camfuse.metrics.accumulate")
+def test_opencv_is_asked_for_when_it_is_needed(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(ImportError, match="found by OpenCV, which cannot be imported"):
+    with pytest.raises(ImportError, match=r"found by OpenCV.*pip install 'camfuse\[metrics\]'"):
         metrics.box_overlaps(HEAT, [torch.tensor([[0, 0, 1, 1]])])
-
-
-def test_the_package_tells_its_names_and_no_others():
-    assert {*metrics.__all__} <= {*dir(metrics)}
-    # A module of the same name would take its place once imported.
-    assert not {*metrics.__all__} & {*metrics._NAMES}
-    assert all(getattr(metrics, name).__doc__ for name in metrics.__all__)
-    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
-        _ = metrics.nothing

@@ -12,7 +12,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
 from torch import Tensor, nn
 
 from camfuse.metrics.removal import Removal
-from camfuse.metrics.road_score import Road, road
+from camfuse.metrics.road import Road, road
 from camfuse.stack import resize
 
 SIZE = 24
@@ -84,13 +84,15 @@ def test_the_map_of_the_region_that_counts_has_the_road_that_it_must() -> None:
     assert float(found.morf) == pytest.approx(low, abs=1e-5)
     assert float(found.lerf) == pytest.approx(high, abs=1e-5)
     assert float(found.combined) == pytest.approx((high - low) / 2, abs=1e-5)
+    logit = road(Region().eval(), image, ranked, 0, percentages=[50], noise=0, output="logit")
+    assert float(logit.combined) == pytest.approx(2, abs=1e-4)
     opposite = road(Region().eval(), image, -ranked, target=0, percentages=[50], noise=0)
     assert float(opposite.combined) == pytest.approx((low - high) / 2, abs=1e-5)
     constant = road(Region().eval(), image, 0 * ranked, target=0, noise=0)
     assert float(constant.combined) == 0
 
 
-def test_noise_is_that_of_the_seeds_whatever_the_batch(
+def test_noise_is_that_of_the_seeds_whatever_the_batch_and_the_scale(
     net: nn.Module, images: Tensor, maps: Tensor
 ) -> None:
     def measured(batch_size: int = 32, seeds: tuple[int, ...] = (0, 7)) -> Road:
@@ -104,8 +106,17 @@ def test_noise_is_that_of_the_seeds_whatever_the_batch(
     alone = measured(seeds=(7,))
     torch.testing.assert_close(alone.morf[0], found.morf[1], atol=1e-6, rtol=0)
     assert float(alone.spread.max()) == 0
-    first = road(net, images[:1], maps[:1], seeds=(0, 7), noise=0.5)
-    torch.testing.assert_close(first.combined, found.combined[:1], atol=1e-6, rtol=0)
+    turned = road(net, images.flip(0), 3 * maps.flip(0), seeds=(0, 7), noise=0.5)
+    torch.testing.assert_close(turned.combined.flip(0), found.combined, atol=1e-6, rtol=0)
+
+
+def test_another_precision_says_how_far_it_is_off(
+    net: nn.Module, images: Tensor, maps: Tensor
+) -> None:
+    exact = road(net, images, maps)
+    coarse = road(net, images, maps, precision=torch.bfloat16)
+    assert exact.deviation == 0
+    assert 0 < float((coarse.combined - exact.combined).abs().max()) < coarse.deviation < 0.1
 
 
 def test_one_noise_serves_all_maps_where_pixels_are_removed(images: Tensor, maps: Tensor) -> None:
@@ -136,8 +147,11 @@ def test_a_coarse_map_is_ranked_as_it_is_displayed(net: nn.Module, images: Tenso
 
 
 BAD = [
-    ({"maps": torch.zeros(1, 7, 7)}, r"maps: expected floating maps \(B, h, w\) of 2 images"),
-    ({"maps": torch.full((2, 7, 7), torch.nan)}, "maps: that of sample 0 is not finite"),
+    (
+        {"maps": torch.zeros(1, 7, 7)},
+        r"maps: expected \(2, h, w\), a map per image, got \(1, 7, 7\)",
+    ),
+    ({"maps": torch.full((2, 7, 7), torch.nan)}, "maps: sample 0 is not finite"),
     ({"percentages": []}, "percentages: expected at least one, got none"),
     ({"percentages": [0]}, "percentages: expected more than 0 and less than 100, got 0"),
     ({"percentages": [20, 100]}, "percentages: expected more than 0 and less than 100, got 100"),
@@ -145,7 +159,7 @@ BAD = [
     ({"seeds": []}, "seeds: expected at least one, got none"),
     ({"noise": -1}, "noise: expected a finite number"),
     ({"ranking": "otsu"}, "ranking: expected 'rank' or 'percentile'"),
-    ({"target": torch.zeros(3, 2, dtype=torch.long)}, "target: expected one, .* got 3"),
+    ({"target": torch.zeros(3, 2, dtype=torch.long)}, "target: expected one target, got 3"),
 ]
 
 

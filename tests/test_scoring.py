@@ -148,11 +148,11 @@ def test_what_is_no_logit_is_said(
 def test_bad_input_is_named(model: Small, images: Tensor) -> None:
     with pytest.raises(ValueError, match="training mode"):
         Scorer(Small(), images)
-    with pytest.raises(ValueError, match=r"inputs: expected floating images \(B, C, H, W\)"):
+    with pytest.raises(ValueError, match=r"images: expected floating images \(B, C, H, W\)"):
         Scorer(model, images[0])
     with pytest.raises(ValueError, match="output: expected 'probability' or 'logit'"):
         Scorer(model, images, output="odds")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="inputs: sample 1 is not finite"):
+    with pytest.raises(ValueError, match="images: sample 1 is not finite"):
         Scorer(model, torch.where(torch.arange(3)[:, None, None, None] == 1, torch.nan, images))
     scorer = Scorer(model, images)
     with pytest.raises(ValueError, match=r"images: expected \(N, 3, 8, 8\) and N samples"):

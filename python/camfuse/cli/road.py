@@ -84,7 +84,7 @@ def _report(
     question.check()
     if plot is not None:
         check_output(plot, name="plot", endings=ENDINGS)
-        check_not_input(plot, [image], "plot")
+        check_not_input(plot, [image], name="plot")
         check_matplotlib()
     clock = Clock(progress)
     with clock.stage("image"):
@@ -138,6 +138,6 @@ def _print_tables(report: dict[str, Any], top: int | None) -> None:
         console.print(Text(f"mean over the layers {result['mean']:.3f}"))
         console.print(Text(best_in_words(result)))
     for warning in report["warnings"]:
-        console.print(Text(f"warning: {warning}"))
+        console.print(Text(f"warning: {warning}"), soft_wrap=True)
     if report["plot"]:
-        console.print(Text(report["plot"]))
+        console.print(Text(f"{report['plot']}: written"), soft_wrap=True)

@@ -68,7 +68,8 @@ def sanity(
         from camfuse.class_names import resolve_names
         from camfuse.devices import upload
         from camfuse.images import read_image
-        from camfuse.metrics.randomization import sanity as find
+        from camfuse.metrics.plots import plot_sanity
+        from camfuse.metrics.sanity import sanity as find
         from camfuse.models import load_model
         from camfuse.question import Question
 
@@ -98,13 +99,17 @@ def sanity(
             batch_size=batch_size,
             progress=progress,
         )
-        if plot:
-            _draw(found, loaded.spec, plot)
+        if plot is not None:
+            plot_sanity(found, plot, model=loaded.spec)
     if as_json:
-        report = {"version": version("camfuse"), "model": loaded.spec, "weights": loaded.weights}
-        if plot:
-            report["plot"] = str(plot)
-        print(json_text(report | found.to_dict()))
+        report = {
+            "version": version("camfuse"),
+            "model": loaded.spec,
+            "weights": loaded.weights,
+            **found.to_dict(),
+            "plot": None if plot is None else str(plot),
+        }
+        print(json_text(report))
     else:
         _print_table(found, loaded.spec, plot)
 
@@ -119,40 +124,10 @@ def _check(mode: str, stages: int | None, plot: Path | None, image: Path) -> Non
         raise ValueError(f"mode: expected 'cascading' or 'independent', got {mode!r}")
     if stages is not None:
         expect_whole("stages", stages, at_least=1)
-    if plot:
+    if plot is not None:
         check_output(plot, name="plot", endings=ENDINGS)
         check_not_input(plot, [image], name="plot")
         check_matplotlib()
-
-
-def _draw(found: SanityResult, model: str, path: Path) -> None:
-    """A heat map for each method: a row for each stage, a column for each layer."""
-    from matplotlib.figure import Figure
-
-    from camfuse.storage import written_whole
-
-    rows, columns = len(found.stages), len(found.layers)
-    height = 1.6 + 0.18 * max(rows, 6) + 1.2
-    size = (min(4 + 0.16 * columns, 40), min(height * len(found.methods), 60))
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(len(found.methods), squeeze=False)[:, 0]
-    for method, axis in zip(found.methods, axes, strict=True):
-        axis.set_facecolor("0.8")  # what is not defined
-        table = found.table("spearman", method).numpy()
-        shown = axis.imshow(table, vmin=-1, vmax=1, cmap="RdBu_r", aspect="auto")
-        axis.set_title(f"{model}, {method}: rank correlation with the original map")
-        axis.set_xlabel("layer, in order of execution")
-        axis.set_ylabel(f"{found.mode} stage")
-        axis.set_xticks(range(columns), found.layers, rotation=90, fontsize=6)
-        axis.set_yticks(range(rows), [_stage(names) for names in found.stages], fontsize=6)
-        figure.colorbar(shown, ax=axis)
-    with written_whole(path) as temporary:
-        figure.savefig(temporary, format=path.suffix.lower()[1:])
-
-
-def _stage(names: tuple[str, ...]) -> str:
-    named = [name or "the model's own" for name in names]
-    return named[0] if len(named) == 1 else f"{named[0]} … {named[-1]} ({len(named)})"
 
 
 def _print_table(found: SanityResult, model: str, plot: Path | None) -> None:
@@ -190,7 +165,7 @@ def _print_table(found: SanityResult, model: str, plot: Path | None) -> None:
         )
     for warning in found.warnings:
         console.print(Text(f"warning: {warning}"), soft_wrap=True)
-    if plot:
+    if plot is not None:
         console.print(Text(f"{plot}: written"), soft_wrap=True)
 
 

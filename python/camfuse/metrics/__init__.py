@@ -1,16 +1,36 @@
 """What is to be said of a map in numbers: is it faithful to the model, does it find the object.
 
+Where what is:
+
+- ROAD: ``road`` (a map per image), ``ybroad`` and ``ybroad_result`` (all layers); below them
+  ``removal`` (what is done to images), ``ranking`` (which pixels go), ``control_maps`` (random
+  ones, edges).
+- Faithfulness: ``curves`` (deletion, insertion), ``confidence`` (drop, increase, gain),
+  ``agreement`` (sensitivity-n, infidelity), ``coherency`` (and ADCC), ``complexity`` (and entropy);
+  means over a data set in ``faithfulness``; below them ``perturbations``, ``replacement``,
+  ``correlation``.
+- Localization: ``inside`` (heat on the object), ``overlap`` (IoU, Dice); means over a data set in
+  ``localization``; ``wsol`` (boxes and pixels), over a data set in ``box_accuracy``; below them
+  ``regions``, ``contours``, ``histograms``.
+- Sanity check: ``sanity``, ``sanity_result``; below them ``reinitialize`` (random parameters),
+  ``comparison`` and ``similarity`` (of maps).
+- For all: ``maps`` (checked, upsampled), ``scoring`` and ``copies`` (passes over changed images),
+  ``accumulate`` (what metrics over a data set share), ``plots``.
+
 The public names are imported when they are first used: those that accumulate over a data set are
 ``torchmetrics.Metric``, which the extra ``camfuse[metrics]`` installs.
 """
 
+import sys as _sys
 from importlib import import_module as _import_module
+from types import ModuleType as _ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from camfuse.metrics.agreement import infidelity, sensitivity_n
     from camfuse.metrics.box_accuracy import MaxBoxAcc, MaxBoxAccV2, PxAP, TopLocalization
-    from camfuse.metrics.complexities import complexity, entropy
+    from camfuse.metrics.coherency import adcc, coherency
+    from camfuse.metrics.complexity import complexity, entropy
     from camfuse.metrics.confidence import (
         Confidence,
         confidence_drop,
@@ -18,7 +38,6 @@ if TYPE_CHECKING:
         confidence_increase,
         masked_confidence,
     )
-    from camfuse.metrics.consistency import adcc, coherency
     from camfuse.metrics.curves import (
         Curve,
         deletion_auc,
@@ -45,7 +64,6 @@ if TYPE_CHECKING:
         inside_outside,
         pointing_game,
     )
-    from camfuse.metrics.layer_roads import YbRoad, ybroad
     from camfuse.metrics.localization import (
         BestMaskDice,
         BestMaskIoU,
@@ -56,12 +74,20 @@ if TYPE_CHECKING:
         MaskIoU,
         PointingGame,
     )
-    from camfuse.metrics.overlaps import overlap
+    from camfuse.metrics.overlap import Overlap, overlap
     from camfuse.metrics.perturbations import GaussianNoise, RandomPixels, RemovedSquare
-    from camfuse.metrics.randomization import sanity
-    from camfuse.metrics.road_score import Road, road
+    from camfuse.metrics.road import Road, road
+    from camfuse.metrics.sanity import sanity
     from camfuse.metrics.sanity_result import SanityResult
-    from camfuse.metrics.wsol import average_precision, box_overlaps, pixel_counts, resized_boxes
+    from camfuse.metrics.wsol import (
+        BoxOverlaps,
+        average_precision,
+        box_overlaps,
+        pixel_counts,
+        resized_boxes,
+    )
+    from camfuse.metrics.ybroad import ybroad
+    from camfuse.metrics.ybroad_result import YbRoad
 
 __all__ = [
     "ADCC",
@@ -69,6 +95,7 @@ __all__ = [
     "AverageGain",
     "BestMaskDice",
     "BestMaskIoU",
+    "BoxOverlaps",
     "Coherency",
     "Complexity",
     "Confidence",
@@ -86,6 +113,7 @@ __all__ = [
     "MaskIoU",
     "MaxBoxAcc",
     "MaxBoxAccV2",
+    "Overlap",
     "PointingGame",
     "PxAP",
     "RandomPixels",
@@ -123,61 +151,56 @@ __all__ = [
     "ybroad",
 ]
 
-_NAMES: dict[str, list[str]] = {
+_NAMES = {
     "agreement": ["infidelity", "sensitivity_n"],
     "box_accuracy": ["MaxBoxAcc", "MaxBoxAccV2", "PxAP", "TopLocalization"],
-    "complexities": ["complexity", "entropy"],
+    "coherency": ["adcc", "coherency"],
+    "complexity": ["complexity", "entropy"],
     "confidence": [
-        "Confidence",
-        "confidence_drop",
-        "confidence_gain",
-        "confidence_increase",
+        *("Confidence", "confidence_drop", "confidence_gain", "confidence_increase"),
         "masked_confidence",
     ],
-    "consistency": ["adcc", "coherency"],
     "curves": ["Curve", "deletion_auc", "deletion_curve", "insertion_auc", "insertion_curve"],
     "faithfulness": [
-        "ADCC",
-        "AverageDrop",
-        "AverageGain",
-        "Coherency",
-        "Complexity",
-        "Deletion",
-        "Entropy",
-        "IncreaseInConfidence",
-        "Infidelity",
-        "Insertion",
-        "SensitivityN",
+        *("ADCC", "AverageDrop", "AverageGain", "Coherency", "Complexity", "Deletion", "Entropy"),
+        *("IncreaseInConfidence", "Infidelity", "Insertion", "SensitivityN"),
     ],
     "inside": ["effective_heat_ratio", "energy_pointing_game", "inside_outside", "pointing_game"],
-    "layer_roads": ["YbRoad", "ybroad"],
     "localization": [
-        "BestMaskDice",
-        "BestMaskIoU",
-        "EffectiveHeatRatio",
-        "EnergyPointingGame",
-        "InsideOutside",
-        "MaskDice",
-        "MaskIoU",
-        "PointingGame",
+        *("BestMaskDice", "BestMaskIoU", "EffectiveHeatRatio", "EnergyPointingGame"),
+        *("InsideOutside", "MaskDice", "MaskIoU", "PointingGame"),
     ],
-    "overlaps": ["overlap"],
+    "overlap": ["Overlap", "overlap"],
     "perturbations": ["GaussianNoise", "RandomPixels", "RemovedSquare"],
-    "randomization": ["sanity"],
-    "road_score": ["Road", "road"],
+    "road": ["Road", "road"],
+    "sanity": ["sanity"],
     "sanity_result": ["SanityResult"],
-    "wsol": ["average_precision", "box_overlaps", "pixel_counts", "resized_boxes"],
+    "wsol": ["BoxOverlaps", "average_precision", "box_overlaps", "pixel_counts", "resized_boxes"],
+    "ybroad": ["ybroad"],
+    "ybroad_result": ["YbRoad"],
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(_import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+class _Package(_ModuleType):
+    def __getattr__(self, name: str) -> object:
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value: object = getattr(_import_module(f"{__name__}.{_HOME[name]}"), name)
+        setattr(self, name, value)
+        return value
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Where a function and its module share a name, the function takes it.
+
+        The import system binds each submodule that it has imported here.
+        """
+        if name in _HOME and isinstance(value, _ModuleType):
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *__all__})
 
 
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+_sys.modules[__name__].__class__ = _Package

@@ -1,9 +1,9 @@
-"""What metrics that accumulate over a data set have in common."""
+"""What metrics that accumulate over a data set have in common: ``torchmetrics``, and the mean."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+import zlib
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,15 +27,19 @@ def keep_apart(metric: Metric, *measures: object) -> None:
     ``torchmetrics.MetricCollection``, which updates only one of them from then on. Two that measure
     different things may well begin with equal numbers.
     """
-    name = re.sub(r"\W+", "_", "_".join(str(one) for one in measures))
-    metric.add_state(f"measures_{name}", torch.zeros(()), dist_reduce_fx="sum")
+    name = f"measures_{zlib.crc32(repr(measures).encode()):08x}"
+    metric.add_state(name, torch.zeros(()), dist_reduce_fx="sum")
 
 
 class Mean(Metric):
-    """The mean of numbers that come in batches; processes add up what they have seen.
+    """The mean over images of a function; processes add up what they have seen.
+
+    Subclasses define ``update``, which calls :attr:`of` and hands what it returns to :meth:`add`.
+    Those with one function and equal options share their work in a ``MetricCollection``.
 
     Args:
-        settings: What tells two metrics of one class apart.
+        of: The function and its options.
+        shape: Of what it returns for one image.
         **kwargs: Those of :class:`torchmetrics.Metric`, such as ``process_group``.
     """
 
@@ -44,19 +48,20 @@ class Mean(Metric):
     full_state_update = False
 
     total: Tensor
-    count: Tensor
+    images: Tensor
 
-    def __init__(self, *, settings: Sequence[object] = (), **kwargs: Any) -> None:
+    def __init__(self, of: partial[Tensor], *, shape: tuple[int, ...] = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        keep_apart(self, type(self).__name__, *settings)
-        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self.of = of
+        keep_apart(self, of.func.__name__, of.keywords)
+        self.add_state("total", torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("images", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def add(self, values: Tensor) -> None:
-        """Takes ``[B, ...]``."""
-        self.total = self.total + values.double().sum(0).to(self.total.device)
-        self.count = self.count + len(values)
+        """Takes numbers ``[B, *shape]`` in."""
+        self.total = self.total + values.to(self.total).sum(0)
+        self.images = self.images + len(values)
 
     def compute(self) -> Tensor:
-        """The mean so far, f64; NaN of nothing."""
-        return self.total / self.count
+        """The mean over all images so far, f64; NaN before the first."""
+        return self.total / self.images

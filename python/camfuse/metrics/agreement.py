@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from camfuse.checks import expect_whole
 from camfuse.devices import upload
-from camfuse.metrics.baselines import Baseline, replacement
 from camfuse.metrics.copies import one_target_scorer, score_copies
-from camfuse.metrics.correlation import pearson
+from camfuse.metrics.correlation import correlation
 from camfuse.metrics.maps import laid_over
 from camfuse.metrics.perturbations import Perturbation, RandomPixels, RemovedSquare
+from camfuse.metrics.replacement import Baseline, replacement
 from camfuse.metrics.scoring import Output, checked_images
 from camfuse.targets import Target
 
@@ -20,7 +20,7 @@ _FIELDS = 32  # as many are f64 at a time
 
 def sensitivity_n(
     model: nn.Module,
-    inputs: Tensor,
+    images: Tensor,
     maps: Tensor,
     target: Target = None,
     *,
@@ -41,7 +41,7 @@ def sensitivity_n(
 
     Args:
         model: In eval mode; it is left as it was found.
-        inputs: Images ``[B, C, H, W]``.
+        images: Images ``[B, C, H, W]``.
         maps: ``[B, h, w]``, upsampled bilinearly to ``H x W``.
         target: One target, of which the class is settled on the unperturbed images.
         n: How many pixels are removed together.
@@ -62,19 +62,19 @@ def sensitivity_n(
         FloatingPointError: If a score is not finite.
     """
     expect_whole("subsets", subsets, at_least=2)
-    images = checked_images("inputs", inputs)
+    images = checked_images(images)
     laid = laid_over(maps, images)
     # A summand changes nothing, and sums of a constant map are then equal in every bit.
     laid = laid - laid.amin((1, 2), keepdim=True)
     said, done = _said_and_done(
         model, images, laid, target, RandomPixels(n), subsets, baseline, output, batch_size, seed
     )
-    return pearson(said, done)
+    return correlation(said, done)
 
 
 def infidelity(
     model: nn.Module,
-    inputs: Tensor,
+    images: Tensor,
     maps: Tensor,
     target: Target = None,
     *,
@@ -98,7 +98,7 @@ def infidelity(
 
     Args:
         model: In eval mode; it is left as it was found.
-        inputs: Images ``[B, C, H, W]``.
+        images: Images ``[B, C, H, W]``.
         maps: ``[B, h, w]``, upsampled bilinearly to ``H x W``.
         target: One target, of which the class is settled on the unperturbed images.
         perturbation: :class:`RemovedSquare` or :class:`GaussianNoise`; a square whose side is an
@@ -123,7 +123,7 @@ def infidelity(
         FloatingPointError: If a score is not finite.
     """
     expect_whole("draws", draws, at_least=1)
-    images = checked_images("inputs", inputs)
+    images = checked_images(images)
     laid = laid_over(maps, images)
     how = perturbation or RemovedSquare(max(1, min(images.shape[-2:]) // 8))
     said, done = _said_and_done(

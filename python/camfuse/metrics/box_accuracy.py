@@ -13,7 +13,13 @@ from torch import Tensor
 
 from camfuse.metrics.accumulate import Metric, keep_apart
 from camfuse.metrics.histograms import check_step, thresholds
-from camfuse.metrics.wsol import Resize, average_precision, box_overlaps, pixel_counts
+from camfuse.metrics.wsol import (
+    Resize,
+    average_precision,
+    box_overlaps,
+    check_resize,
+    pixel_counts,
+)
 
 _DELTAS = (0.3, 0.5, 0.7)
 _TOPS = (1, 5)
@@ -31,8 +37,7 @@ class _Wsol(Metric):
     ) -> None:
         super().__init__(**kwargs)
         keep_apart(self, *measures, step, resize, normalize)
-        if resize not in ("official", "bilinear"):
-            raise ValueError(f"resize: expected 'official' or 'bilinear', got {resize!r}")
+        check_resize(resize)
         self.step, self.resize, self.normalize = check_step(step), resize, normalize
 
 

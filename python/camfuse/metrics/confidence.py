@@ -51,7 +51,7 @@ class Confidence:
 
 def masked_confidence(
     model: nn.Module,
-    inputs: Tensor,
+    images: Tensor,
     maps: Tensor,
     target: Target = None,
     *,
@@ -64,7 +64,7 @@ def masked_confidence(
 
     Args:
         model: In eval mode; it is left as it was found.
-        inputs: Images ``[B, C, H, W]``, normalized as the model wants them.
+        images: Images ``[B, C, H, W]``, normalized as the model wants them.
         maps: ``[B, h, w]`` in [0, 1], upsampled bilinearly to ``H x W``.
         target: One target, of which the class is settled on the unmasked images.
         output: ``"logit"`` for models that return probabilities themselves.
@@ -79,7 +79,7 @@ def masked_confidence(
         ValueError: If an argument does not fit; if a score is not in [0, 1].
         FloatingPointError: If a score is not finite.
     """
-    images = checked_images("inputs", inputs)
+    images = checked_images(images)
     masks = laid_over(maps, images, unit=True)
     return confidence_of(
         one_target_scorer(model, images, target, output, batch_size), masked(images, masks)
@@ -111,7 +111,7 @@ def confidence_of(scorer: Scorer, images: Tensor) -> Confidence:
 
 def confidence_drop(
     model: nn.Module,
-    inputs: Tensor,
+    images: Tensor,
     maps: Tensor,
     target: Target = None,
     *,
@@ -123,12 +123,12 @@ def confidence_drop(
     Source: Chattopadhay et al., "Grad-CAM++", WACV 2018, section 5.1, which gives it in percent.
     Arguments and errors are those of :func:`masked_confidence`.
     """
-    return masked_confidence(model, inputs, maps, target, output=output, batch_size=batch_size).drop
+    return masked_confidence(model, images, maps, target, output=output, batch_size=batch_size).drop
 
 
 def confidence_increase(
     model: nn.Module,
-    inputs: Tensor,
+    images: Tensor,
     maps: Tensor,
     target: Target = None,
     *,
@@ -141,13 +141,13 @@ def confidence_increase(
     it in percent. Arguments and errors are those of :func:`masked_confidence`.
     """
     return masked_confidence(
-        model, inputs, maps, target, output=output, batch_size=batch_size
+        model, images, maps, target, output=output, batch_size=batch_size
     ).increase
 
 
 def confidence_gain(
     model: nn.Module,
-    inputs: Tensor,
+    images: Tensor,
     maps: Tensor,
     target: Target = None,
     *,
@@ -159,7 +159,7 @@ def confidence_gain(
     Source: Zhang et al., "Opti-CAM", CVIU 248, 2024, which gives it in percent. Arguments and
     errors are those of :func:`masked_confidence`.
     """
-    return masked_confidence(model, inputs, maps, target, output=output, batch_size=batch_size).gain
+    return masked_confidence(model, images, maps, target, output=output, batch_size=batch_size).gain
 
 
 def _share(part: Tensor, whole: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """From maps to boxes, as weakly supervised localization is evaluated: around OpenCV's contours.
 
 Choe et al. 2020, "Evaluating Weakly Supervised Object Localization Methods Right". The evaluation
-binarises a map of 8 bits at a thousand thresholds. Only as many of the results differ as the map
+binarizes a map of 8 bits at a thousand thresholds. Only as many of the results differ as the map
 has values, 256 at most, so contours are found once for each of those.
 """
 
@@ -55,7 +55,7 @@ def contour_boxes(map8: NDArray[np.uint8], taus: Tensor) -> Boxes:
     cv2 = _opencv()
     values = np.unique(map8)
     levels = (taus.numpy() * float(values[-1])).astype(np.int64)
-    # Two levels with no value between them binarise alike: count the values that do not exceed.
+    # Two levels with no value between them binarize alike: count the values that do not exceed.
     ranks, of = np.unique(np.searchsorted(values, levels, side="right"), return_inverse=True)
     rectangles: list[Sequence[int]] = []
     counts, largest = [], []

@@ -16,7 +16,12 @@ Perturb = Callable[[Tensor, Tensor], Tensor]
 
 
 def one_target_scorer(
-    model: nn.Module, images: Tensor, target: Target, output: Output, batch_size: int
+    model: nn.Module,
+    images: Tensor,
+    target: Target,
+    output: Output,
+    batch_size: int,
+    precision: torch.dtype | None = None,
 ) -> Scorer:
     """A scorer of one target, as a metric that is one number per image needs.
 
@@ -27,7 +32,7 @@ def one_target_scorer(
     """
     if (count := count_targets(target)) != 1:
         raise ValueError(f"target: expected one target, got {count}")
-    return Scorer(model, images, target, output=output, batch_size=batch_size)
+    return Scorer(model, images, target, output=output, batch_size=batch_size, precision=precision)
 
 
 def score_copies(scorer: Scorer, copies: int, perturb: Perturb) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 
-def pearson(a: Tensor, b: Tensor) -> Tensor:
+def correlation(a: Tensor, b: Tensor) -> Tensor:
     """Pearson's correlation along the last axis, f64, in [-1, 1].
 
     0 where one side is constant: it goes along with nothing.

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from camfuse.checks import expect_whole
 from camfuse.devices import upload
-from camfuse.metrics.baselines import Baseline, replacement
 from camfuse.metrics.copies import one_target_scorer, score_copies
 from camfuse.metrics.maps import laid_over
+from camfuse.metrics.ranking import ranks
+from camfuse.metrics.replacement import Baseline, replacement
 from camfuse.metrics.scoring import Output, checked_images
 from camfuse.targets import Target
 
@@ -36,7 +37,7 @@ class Curve:
 
 def deletion_curve(
     model: nn.Module,
-    inputs: Tensor,
+    images: Tensor,
     maps: Tensor,
     target: Target = None,
     *,
@@ -56,7 +57,7 @@ def deletion_curve(
 
     Args:
         model: In eval mode; it is left as it was found.
-        inputs: Images ``[B, C, H, W]``.
+        images: Images ``[B, C, H, W]``.
         maps: ``[B, h, w]``, upsampled bilinearly to ``H x W``.
         target: One target, of which the class is settled on the unperturbed images.
         steps: How many, at most as many as the image has pixels.
@@ -74,12 +75,12 @@ def deletion_curve(
         ValueError: If an argument does not fit.
         FloatingPointError: If a score is not finite.
     """
-    return _curve(False, model, inputs, maps, target, steps, baseline, output, batch_size, seed)
+    return _curve(False, model, images, maps, target, steps, baseline, output, batch_size, seed)
 
 
 def insertion_curve(
     model: nn.Module,
-    inputs: Tensor,
+    images: Tensor,
     maps: Tensor,
     target: Target = None,
     *,
@@ -95,12 +96,12 @@ def insertion_curve(
     first of them there is the blurred image by default, whose edges tell less than those of pixels
     on a uniform ground. A higher :attr:`~Curve.auc` is better.
     """
-    return _curve(True, model, inputs, maps, target, steps, baseline, output, batch_size, seed)
+    return _curve(True, model, images, maps, target, steps, baseline, output, batch_size, seed)
 
 
 def deletion_auc(
     model: nn.Module,
-    inputs: Tensor,
+    images: Tensor,
     maps: Tensor,
     target: Target = None,
     *,
@@ -114,12 +115,12 @@ def deletion_auc(
 
     Arguments and errors are those of :func:`deletion_curve`.
     """
-    return _curve(False, model, inputs, maps, target, steps, baseline, output, batch_size, seed).auc
+    return _curve(False, model, images, maps, target, steps, baseline, output, batch_size, seed).auc
 
 
 def insertion_auc(
     model: nn.Module,
-    inputs: Tensor,
+    images: Tensor,
     maps: Tensor,
     target: Target = None,
     *,
@@ -133,13 +134,13 @@ def insertion_auc(
 
     Higher is better. Arguments and errors are those of :func:`insertion_curve`.
     """
-    return _curve(True, model, inputs, maps, target, steps, baseline, output, batch_size, seed).auc
+    return _curve(True, model, images, maps, target, steps, baseline, output, batch_size, seed).auc
 
 
 def _curve(
     inserting: bool,
     model: nn.Module,
-    inputs: Tensor,
+    images: Tensor,
     maps: Tensor,
     target: Target,
     steps: int,
@@ -149,14 +150,14 @@ def _curve(
     seed: int,
 ) -> Curve:
     expect_whole("steps", steps, at_least=1)
-    images = checked_images("inputs", inputs)
+    images = checked_images(images)
     laid = laid_over(maps, images)
     pixels = laid[0].numel()
     if steps > pixels:
         raise ValueError(f"steps: expected at most the {pixels} pixels of an image, got {steps}")
     ground = replacement(images, baseline)
     scorer = one_target_scorer(model, images, target, output, batch_size)
-    order = _ranks(laid, seed)
+    order = ranks(laid, seed=seed)
     counts = (torch.arange(steps + 1, dtype=torch.float64) * pixels / steps).round()
     # The unperturbed image, at which deletion begins and insertion ends, has its score already.
     asked = upload((counts[:-1] if inserting else counts[1:]).long(), images.device)
@@ -169,16 +170,3 @@ def _curve(
     whole = scorer.unperturbed[0, :, None]
     ends = [scores, whole] if inserting else [whole, scores]
     return Curve(upload(counts / pixels, images.device), torch.cat(ends, 1))
-
-
-def _ranks(maps: Tensor, seed: int) -> Tensor:
-    """Which place each pixel has from the largest value on ``[B, H, W]``, from 0."""
-    flat = maps.flatten(1)
-    chance = torch.randperm(flat.shape[1], generator=torch.Generator().manual_seed(seed))
-    chance = upload(chance, maps.device)
-    order = chance[flat[:, chance].argsort(stable=True, dim=1, descending=True)]
-    return (
-        torch.empty_like(order)
-        .scatter_(1, order, torch.arange(flat.shape[1], device=maps.device).expand_as(order))
-        .view(maps.shape)
-    )

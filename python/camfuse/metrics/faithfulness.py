@@ -1,10 +1,10 @@
 """Metrics of faithfulness and complexity over a data set, in the manner of torchmetrics.
 
 Each takes batches by ``update``, in one process or several, and computes the mean over all images
-of a function that this package has, too, whose options and errors it shares. The model is given to
-``update`` rather than kept: a metric holds two sums and nothing else. Named arguments let all of
-them stand in one ``torchmetrics.MetricCollection``:
-``metrics.update(model=model, inputs=images, maps=maps)``.
+of the function it names, whose options and errors it shares. The model is given to ``update``
+rather than kept. Named arguments let all of them stand in one ``torchmetrics.MetricCollection``:
+``metrics.update(model=model, images=images, maps=maps)``. Keyword arguments of
+:class:`torchmetrics.Metric`, such as ``process_group``, go to it.
 """
 
 from __future__ import annotations
@@ -12,34 +12,35 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from camfuse.metrics.accumulate import Mean
 from camfuse.metrics.agreement import infidelity, sensitivity_n
-from camfuse.metrics.baselines import Baseline
-from camfuse.metrics.complexities import complexity, entropy
+from camfuse.metrics.coherency import Explain, adcc, coherency
+from camfuse.metrics.complexity import complexity, entropy
 from camfuse.metrics.confidence import masked_confidence
-from camfuse.metrics.consistency import Explain, adcc, coherency
 from camfuse.metrics.curves import deletion_auc, insertion_auc
 from camfuse.metrics.perturbations import Perturbation
+from camfuse.metrics.replacement import Baseline
 from camfuse.metrics.scoring import Output
-from camfuse.metrics.streaming import MeanOverImages
 from camfuse.targets import Target
 
 
-class _OfModel(MeanOverImages):
-    def update(self, model: nn.Module, inputs: Tensor, maps: Tensor, target: Target = None) -> None:
+class _OfModel(Mean):
+    def update(self, model: nn.Module, images: Tensor, maps: Tensor, target: Target = None) -> None:
         """Takes a batch in: a model, images ``[B, C, H, W]``, maps ``[B, h, w]``, one target."""
-        self.add(self.of(model, inputs, maps, target=target))
+        self.add(self.of(model, images, maps, target=target))
 
 
-class _OfMaps(MeanOverImages):
+class _OfMaps(Mean):
     def update(self, maps: Tensor) -> None:
         """Takes a batch of maps ``[B, h, w]`` in."""
         self.add(self.of(maps))
 
 
 class Deletion(_OfModel):
-    """Mean of :func:`deletion_auc`; lower is better."""
+    """Mean of :func:`camfuse.metrics.deletion_auc`; lower is better."""
 
     higher_is_better = False
 
@@ -65,9 +66,7 @@ class Deletion(_OfModel):
 
 
 class Insertion(_OfModel):
-    """Mean of :func:`insertion_auc`; higher is better."""
-
-    higher_is_better = True
+    """Mean of :func:`camfuse.metrics.insertion_auc`; higher is better."""
 
     def __init__(
         self,
@@ -90,7 +89,7 @@ class Insertion(_OfModel):
         super().__init__(of, **kwargs)
 
 
-class _OfConfidence(MeanOverImages):
+class _OfConfidence(_OfModel):
     """All three means, one of which is computed: in a collection they share their passes."""
 
     _kind: int
@@ -98,44 +97,35 @@ class _OfConfidence(MeanOverImages):
     def __init__(
         self, *, output: Output = "probability", batch_size: int = 32, **kwargs: Any
     ) -> None:
-        of = partial(masked_confidence, output=output, batch_size=batch_size)
-        super().__init__(of, kinds=3, **kwargs)
-
-    def update(self, model: nn.Module, inputs: Tensor, maps: Tensor, target: Target = None) -> None:
-        """Takes a batch in: a model, images ``[B, C, H, W]``, maps ``[B, h, w]``, one target."""
-        found = self.of(model, inputs, maps, target=target)
-        self.add(found.drop, found.increase, found.gain)
+        of = partial(_drop_increase_gain, output=output, batch_size=batch_size)
+        super().__init__(of, shape=(3,), **kwargs)
 
     def compute(self) -> Tensor:
         """The mean over all images so far, in [0, 1], f64; NaN before the first."""
-        return self.means()[self._kind]
+        return super().compute()[self._kind]
 
 
 class AverageDrop(_OfConfidence):
-    """Mean of :func:`confidence_drop`; lower is better."""
+    """Mean of :func:`camfuse.metrics.confidence_drop`; lower is better."""
 
     higher_is_better = False
     _kind = 0
 
 
 class IncreaseInConfidence(_OfConfidence):
-    """Mean of :func:`confidence_increase`, the share of images; higher is better."""
+    """Mean of :func:`camfuse.metrics.confidence_increase`; higher is better."""
 
-    higher_is_better = True
     _kind = 1
 
 
 class AverageGain(_OfConfidence):
-    """Mean of :func:`confidence_gain`; higher is better."""
+    """Mean of :func:`camfuse.metrics.confidence_gain`; higher is better."""
 
-    higher_is_better = True
     _kind = 2
 
 
 class SensitivityN(_OfModel):
-    """Mean of :func:`sensitivity_n`; higher is better."""
-
-    higher_is_better = True
+    """Mean of :func:`camfuse.metrics.sensitivity_n`; higher is better."""
 
     def __init__(
         self,
@@ -161,7 +151,7 @@ class SensitivityN(_OfModel):
 
 
 class Infidelity(_OfModel):
-    """Mean of :func:`infidelity`; lower is better."""
+    """Mean of :func:`camfuse.metrics.infidelity`; lower is better."""
 
     higher_is_better = False
 
@@ -191,7 +181,7 @@ class Infidelity(_OfModel):
 
 
 class Complexity(_OfMaps):
-    """Mean of :func:`complexity`; lower is better."""
+    """Mean of :func:`camfuse.metrics.complexity`; lower is better."""
 
     higher_is_better = False
 
@@ -200,7 +190,7 @@ class Complexity(_OfMaps):
 
 
 class Entropy(_OfMaps):
-    """Mean of :func:`entropy`; lower is better."""
+    """Mean of :func:`camfuse.metrics.entropy`; lower is better."""
 
     higher_is_better = False
 
@@ -209,9 +199,7 @@ class Entropy(_OfMaps):
 
 
 class Coherency(_OfModel):
-    """Mean of :func:`coherency`; higher is better."""
-
-    higher_is_better = True
+    """Mean of :func:`camfuse.metrics.coherency`; higher is better."""
 
     def __init__(
         self,
@@ -226,9 +214,7 @@ class Coherency(_OfModel):
 
 
 class ADCC(_OfModel):
-    """Mean of :func:`adcc`; higher is better."""
-
-    higher_is_better = True
+    """Mean of :func:`camfuse.metrics.adcc`; higher is better."""
 
     def __init__(
         self,
@@ -240,3 +226,16 @@ class ADCC(_OfModel):
     ) -> None:
         of = partial(adcc, explain=explain, output=output, batch_size=batch_size)
         super().__init__(of, **kwargs)
+
+
+def _drop_increase_gain(
+    model: nn.Module,
+    images: Tensor,
+    maps: Tensor,
+    target: Target,
+    *,
+    output: Output,
+    batch_size: int,
+) -> Tensor:
+    found = masked_confidence(model, images, maps, target, output=output, batch_size=batch_size)
+    return torch.stack([found.drop, found.increase, found.gain], 1)

@@ -7,14 +7,15 @@ that are not finite and regions without any pixel are refused, with the number o
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from camfuse.checks import expect_whole
-from camfuse.metrics.regions import Regions, check_maps, considered, normalized, region_masks
+from camfuse.metrics.maps import checked_maps, normalized
+from camfuse.metrics.regions import Regions, considered, region_masks
 
 Weighting = Literal["heat", "count"]
 
@@ -39,7 +40,7 @@ def energy_pointing_game(maps: Tensor, regions: Regions, *, ignore: Tensor | Non
         TypeError: If an argument is of the wrong type.
         ValueError: If one does not fit.
     """
-    maps = check_maps(maps)
+    maps = checked_maps(maps)
     inside = region_masks(regions, maps)
     heat = (maps.clamp(min=0) * considered(ignore, inside)).flatten(1).double()
     total = heat.sum(1)
@@ -67,7 +68,7 @@ def pointing_game(maps: Tensor, regions: Regions, *, tolerance: int = 0) -> Tens
         ValueError: If one does not fit.
     """
     expect_whole("tolerance", tolerance, of="pixels", at_least=0)
-    maps = check_maps(maps)
+    maps = checked_maps(maps)
     goal = _within(region_masks(regions, maps), tolerance).flatten(1)
     flat = maps.flatten(1)
     highest = flat == flat.amax(1, keepdim=True)
@@ -75,10 +76,10 @@ def pointing_game(maps: Tensor, regions: Regions, *, tolerance: int = 0) -> Tens
 
 
 def inside_outside(maps: Tensor, regions: Regions, *, ignore: Tensor | None = None) -> Tensor:
-    """Mean heat inside the region less mean heat outside it, of maps normalised to [0, 1].
+    """Mean heat inside the region less mean heat outside it, of maps normalized to [0, 1].
 
     Args:
-        maps: ``[B, H, W]``; each is normalised by its own range.
+        maps: ``[B, H, W]``; each is normalized by its own range.
         regions: Masks ``[B, H, W]`` or boxes.
         ignore: ``[B, H, W]``, bool: pixels that count neither as inside nor as outside.
 
@@ -89,7 +90,7 @@ def inside_outside(maps: Tensor, regions: Regions, *, ignore: Tensor | None = No
         TypeError: If an argument is of the wrong type.
         ValueError: If one does not fit, or a sample has nothing outside.
     """
-    maps = check_maps(maps)
+    maps = checked_maps(maps)
     inside = region_masks(regions, maps)
     outside = considered(ignore, inside) & ~inside
     full = (~outside.flatten(1).any(1)).nonzero()
@@ -114,7 +115,7 @@ def effective_heat_ratio(
     Predictive Information", and the code that came with it.
 
     Args:
-        maps: ``[B, H, W]``; each is normalised by its own range.
+        maps: ``[B, H, W]``; each is normalized by its own range.
         regions: Masks ``[B, H, W]`` or boxes.
         weighting: What of the pixels inside is added up: their ``"count"`` or their ``"heat"``.
 
@@ -125,9 +126,8 @@ def effective_heat_ratio(
         TypeError: If an argument is of the wrong type.
         ValueError: If one does not fit.
     """
-    if weighting not in ("heat", "count"):
-        raise ValueError(f"weighting: expected 'heat' or 'count', got {weighting!r}")
-    maps = check_maps(maps)
+    check_weighting(weighting)
+    maps = checked_maps(maps)
     inside = region_masks(regions, maps).flatten(1)
     heat = normalized(maps).flatten(1).double()
     left = (heat >= _FLOOR).sum(1, keepdim=True)  # [B, 1]
@@ -146,6 +146,16 @@ def effective_heat_ratio(
         ratios.append((worth * hot).sum(1) / hot.sum(1).clamp(min=1))
     area = torch.trapezoid(torch.stack(ratios, 1), levels)
     return torch.where(left[:, 0] > 0, area, 0).to(maps.dtype)
+
+
+def check_weighting(weighting: str) -> None:
+    """Checks that heat can be added up so.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    if weighting not in get_args(Weighting):
+        raise ValueError(f"weighting: expected 'heat' or 'count', got {weighting!r}")
 
 
 def _within(masks: Tensor, radius: int) -> Tensor:

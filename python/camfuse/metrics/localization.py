@@ -6,6 +6,8 @@ arguments of :class:`torchmetrics.Metric`, such as ``process_group``, go to it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,24 +18,36 @@ from camfuse.metrics.accumulate import Mean
 from camfuse.metrics.histograms import thresholds
 from camfuse.metrics.inside import (
     Weighting,
+    check_weighting,
     effective_heat_ratio,
     energy_pointing_game,
     inside_outside,
     pointing_game,
 )
-from camfuse.metrics.overlaps import overlap
+from camfuse.metrics.overlap import overlap
 from camfuse.metrics.regions import Regions
 
 
-class EnergyPointingGame(Mean):
+class _OfRegions(Mean):
+    def update(self, maps: Tensor, regions: Regions) -> None:
+        """Takes maps ``[B, H, W]`` and their regions."""
+        self.add(self.of(maps, regions))
+
+
+class _OfRegionsAndIgnored(Mean):
+    def update(self, maps: Tensor, regions: Regions, ignore: Tensor | None = None) -> None:
+        """Takes maps ``[B, H, W]``, their regions and, maybe, what is to be ignored."""
+        self.add(self.of(maps, regions, ignore=ignore))
+
+
+class EnergyPointingGame(_OfRegionsAndIgnored):
     """Mean of :func:`camfuse.metrics.energy_pointing_game`, in [0, 1]."""
 
-    def update(self, maps: Tensor, regions: Regions, ignore: Tensor | None = None) -> None:
-        """Takes maps ``[B, H, W]`` and their regions."""
-        self.add(energy_pointing_game(maps, regions, ignore=ignore))
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(partial(energy_pointing_game), **kwargs)
 
 
-class PointingGame(Mean):
+class PointingGame(_OfRegions):
     """Mean of :func:`camfuse.metrics.pointing_game`, in [0, 1].
 
     Args:
@@ -41,24 +55,18 @@ class PointingGame(Mean):
     """
 
     def __init__(self, tolerance: int = 0, **kwargs: Any) -> None:
-        super().__init__(settings=[tolerance], **kwargs)
         expect_whole("tolerance", tolerance, of="pixels", at_least=0)
-        self.tolerance = tolerance
-
-    def update(self, maps: Tensor, regions: Regions) -> None:
-        """Takes maps ``[B, H, W]`` and their regions."""
-        self.add(pointing_game(maps, regions, tolerance=self.tolerance))
+        super().__init__(partial(pointing_game, tolerance=tolerance), **kwargs)
 
 
-class InsideOutside(Mean):
+class InsideOutside(_OfRegionsAndIgnored):
     """Mean of :func:`camfuse.metrics.inside_outside`, in [-1, 1]."""
 
-    def update(self, maps: Tensor, regions: Regions, ignore: Tensor | None = None) -> None:
-        """Takes maps ``[B, H, W]`` and their regions."""
-        self.add(inside_outside(maps, regions, ignore=ignore))
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(partial(inside_outside), **kwargs)
 
 
-class EffectiveHeatRatio(Mean):
+class EffectiveHeatRatio(_OfRegions):
     """Mean of :func:`camfuse.metrics.effective_heat_ratio`, in [0, 1].
 
     Args:
@@ -66,35 +74,35 @@ class EffectiveHeatRatio(Mean):
     """
 
     def __init__(self, weighting: Weighting = "count", **kwargs: Any) -> None:
-        super().__init__(settings=[weighting], **kwargs)
-        if weighting not in ("heat", "count"):
-            raise ValueError(f"weighting: expected 'heat' or 'count', got {weighting!r}")
-        self.weighting = weighting
-
-    def update(self, maps: Tensor, regions: Regions) -> None:
-        """Takes maps ``[B, H, W]`` and their regions."""
-        self.add(effective_heat_ratio(maps, regions, weighting=self.weighting))
+        check_weighting(weighting)
+        super().__init__(partial(effective_heat_ratio, weighting=weighting), **kwargs)
 
 
-class MaskIoU(Mean):
+class _OfOverlap(_OfRegionsAndIgnored):
+    """Both IoU and Dice, one of which is computed: in a collection they share their work."""
+
+    _kind = 0
+
+    def __init__(self, levels: Sequence[float], per_image: bool, **kwargs: Any) -> None:
+        of = partial(_iou_and_dice, levels=levels, per_image=per_image)
+        super().__init__(of, shape=(2, 1 if per_image else len(levels)), **kwargs)
+
+    def compute(self) -> Tensor:
+        """The mean over all images so far, at the threshold that is best, f64."""
+        return super().compute()[self._kind].amax()
+
+
+class MaskIoU(_OfOverlap):
     """Mean intersection over union with maps at one threshold, in [0, 1].
 
     Args:
         threshold: The part of a map's range that a pixel must reach.
     """
 
-    _kind = "iou"
-
     def __init__(self, threshold: float = 0.5, **kwargs: Any) -> None:
-        super().__init__(settings=[threshold], **kwargs)
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold: expected a number in [0, 1], got {threshold}")
-        self.threshold = threshold
-
-    def update(self, maps: Tensor, regions: Regions, ignore: Tensor | None = None) -> None:
-        """Takes maps ``[B, H, W]`` and their regions."""
-        found = overlap(maps, regions, self.threshold, ignore=ignore)
-        self.add(getattr(found, self._kind)[:, 0])
+        super().__init__([threshold], per_image=False, **kwargs)
 
 
 class MaskDice(MaskIoU):
@@ -104,10 +112,10 @@ class MaskDice(MaskIoU):
         threshold: The part of a map's range that a pixel must reach.
     """
 
-    _kind = "dice"
+    _kind = 1
 
 
-class BestMaskIoU(Mean):
+class BestMaskIoU(_OfOverlap):
     """Mean intersection over union at the best threshold, in [0, 1].
 
     Args:
@@ -116,24 +124,8 @@ class BestMaskIoU(Mean):
             known; else it is one for all images, the one that is best on average.
     """
 
-    _kind = "iou"
-
     def __init__(self, step: float = 0.01, *, per_image: bool = False, **kwargs: Any) -> None:
-        super().__init__(settings=[step, per_image], **kwargs)
-        self.step, self.per_image = step, per_image
-        levels = thresholds(step)
-        if not per_image:
-            self.add_state("total", torch.zeros_like(levels), dist_reduce_fx="sum")
-
-    def update(self, maps: Tensor, regions: Regions, ignore: Tensor | None = None) -> None:
-        """Takes maps ``[B, H, W]`` and their regions."""
-        found = overlap(maps, regions, thresholds(self.step), ignore=ignore)
-        values: Tensor = getattr(found, self._kind)
-        self.add(values.amax(1) if self.per_image else values)
-
-    def compute(self) -> Tensor:
-        """The best mean, or the mean of the best, f64."""
-        return super().compute().amax()
+        super().__init__(thresholds(step).tolist(), per_image, **kwargs)
 
 
 class BestMaskDice(BestMaskIoU):
@@ -144,4 +136,18 @@ class BestMaskDice(BestMaskIoU):
         per_image: As for :class:`BestMaskIoU`.
     """
 
-    _kind = "dice"
+    _kind = 1
+
+
+def _iou_and_dice(
+    maps: Tensor,
+    regions: Regions,
+    *,
+    ignore: Tensor | None,
+    levels: Sequence[float],
+    per_image: bool,
+) -> Tensor:
+    """``[B, 2, T]``, or the best of each image ``[B, 2, 1]``."""
+    at_levels = torch.tensor(levels, dtype=torch.float64)
+    found = torch.stack(overlap(maps, regions, at_levels, ignore=ignore), 1)
+    return found.amax(2, keepdim=True) if per_image else found

@@ -1,4 +1,4 @@
-"""Scores over the layers, drawn with matplotlib, which ``camfuse[metrics]`` installs."""
+"""Results over the layers, drawn with matplotlib, which ``camfuse[metrics]`` installs."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from camfuse.metrics.layer_roads import YbRoad
+from camfuse.metrics.sanity_result import SanityResult
+from camfuse.metrics.ybroad_result import YbRoad
 from camfuse.storage import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 ENDINGS = (".png", ".svg", ".pdf")
 
@@ -40,16 +42,11 @@ def plot_ybroad(found: YbRoad, out: str | os.PathLike[str], *, sample: int = 0) 
         RuntimeError: If matplotlib is not installed.
         ValueError: If ``out`` has another ending, or there is no such sample.
     """
-    out = Path(out)
+    out = _checked(out)
     methods, targets, samples = found.maximum.shape
-    if out.suffix.lower() not in ENDINGS:
-        raise ValueError(f"out: expected .png, .svg or .pdf, got {str(out)!r}")
     if not 0 <= sample < samples:
         raise ValueError(f"sample: expected 0..{samples - 1}, got {sample}")
-    check_matplotlib()
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=_INCHES, layout="constrained")
+    figure = _figure(_INCHES)
     axes = figure.add_subplot()
     place = range(1, len(found.layers) + 1)
     for r in range(methods):
@@ -72,6 +69,56 @@ def plot_ybroad(found: YbRoad, out: str | os.PathLike[str], *, sample: int = 0) 
         xlim=(0.5, len(found.layers) + 0.5),
     )
     axes.legend(fontsize="small", loc="best")
+    return _saved(figure, out)
+
+
+def plot_sanity(found: SanityResult, out: str | os.PathLike[str], *, model: str = "") -> Path:
+    """Draws rank correlations with the original maps: stages by layers, a table for each method.
+
+    Args:
+        found: The result, with ``"spearman"`` among its similarities.
+        out: The picture, ``.png``, ``.svg`` or ``.pdf``; it appears once it is complete.
+        model: What the model is called.
+
+    Raises:
+        RuntimeError: If matplotlib is not installed.
+        ValueError: If ``out`` has another ending, or the similarity is missing.
+    """
+    out = _checked(out)
+    rows, columns = len(found.stages), len(found.layers)
+    height = 1.6 + 0.18 * max(rows, 6) + 1.2
+    figure = _figure((min(4 + 0.16 * columns, 40), min(height * len(found.methods), 60)))
+    axes = figure.subplots(len(found.methods), squeeze=False)[:, 0]
+    for method, axis in zip(found.methods, axes, strict=True):
+        axis.set_facecolor("0.8")  # what is not defined
+        table = found.table("spearman", method).numpy()
+        shown = axis.imshow(table, vmin=-1, vmax=1, cmap="RdBu_r", aspect="auto")
+        whose = ", ".join(one for one in (model, method) if one)
+        axis.set_title(f"{whose}: rank correlation with the original map")
+        axis.set_xlabel("layer, in order of execution")
+        axis.set_ylabel(f"{found.mode} stage")
+        axis.set_xticks(range(columns), found.layers, rotation=90, fontsize=6)
+        axis.set_yticks(range(rows), [_stage(names) for names in found.stages], fontsize=6)
+        figure.colorbar(shown, ax=axis)
+    return _saved(figure, out)
+
+
+def _checked(out: str | os.PathLike[str]) -> Path:
+    """The path of a picture, once it is known that one can be drawn there."""
+    out = Path(out)
+    if out.suffix.lower() not in ENDINGS:
+        raise ValueError(f"out: expected .png, .svg or .pdf, got {str(out)!r}")
+    check_matplotlib()
+    return out
+
+
+def _figure(inches: tuple[float, float]) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=inches, layout="constrained")
+
+
+def _saved(figure: Figure, out: Path) -> Path:
     with written_whole(out) as temporary:
         figure.savefig(temporary, format=out.suffix.lower()[1:], dpi=150)
     return out
@@ -95,3 +142,8 @@ def _label(found: YbRoad, r: int, t: int, sample: int) -> str:
 def _target(found: YbRoad, t: int, sample: int) -> str:
     index = int(found.stack.targets[t, sample])
     return found.stack.target_name(t, sample) or (f"class {index}" if index >= 0 else "a function")
+
+
+def _stage(names: tuple[str, ...]) -> str:
+    named = [name or "the model's own" for name in names]
+    return named[0] if len(named) == 1 else f"{named[0]} … {named[-1]} ({len(named)})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -14,46 +15,45 @@ from camfuse.devices import upload
 Ranking = Literal["rank", "percentile"]
 
 
+def ranks(maps: Tensor, *, seed: int = 0) -> Tensor:
+    """Which place each pixel has from the largest value, from 0: ``[N, H, W]``, int64.
+
+    Pixels of equal value come in the order of one random permutation, the same for all maps.
+
+    Args:
+        maps: ``[N, H, W]``, floating.
+        seed: Of the permutation.
+    """
+    flat = maps.flatten(1)
+    pixels = flat.shape[1]
+    shuffled = torch.randperm(pixels, generator=torch.Generator().manual_seed(seed))
+    shuffled = upload(shuffled, maps.device)
+    order = shuffled[flat[:, shuffled].argsort(dim=1, descending=True, stable=True)]
+    place = torch.arange(pixels, device=maps.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, place).view(maps.shape)
+
+
 def removal_masks(
     maps: Tensor, percentages: Sequence[float], *, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
     """Masks of exactly ``round(p / 100 * H * W)`` pixels, the most and the least relevant first.
 
-    Pixels are ranked by the signed map. Those of equal value are removed in the order of one random
-    permutation, the same for all maps and for both masks: least relevant first is most relevant
-    first of the negated map, and both masks of a constant map are equal.
+    Pixels are ranked by the signed map, those of equal value as :func:`ranks` does, also where the
+    least relevant go first: both masks of a constant map are equal.
 
     Args:
         maps: ``[N, H, W]``, floating, at the images' size.
         percentages: P of them, in (0, 100).
-        seed: Of the permutation.
+        seed: Of the order among equals.
 
     Returns:
         Two masks ``[N, P, H, W]``, bool, true where a pixel is removed: most relevant first (MoRF)
         and least relevant first (LeRF).
     """
-    count, height, width = maps.shape
-    pixels = height * width
-    shuffled = torch.randperm(pixels, generator=torch.Generator().manual_seed(seed))
-    shuffled = upload(shuffled, maps.device)
-    values, order = maps.flatten(1)[:, shuffled].sort(dim=1, descending=True, stable=True)
-    order = shuffled[order]
-    # A run of equal values occupies places [start, end) from the top, and from the bottom as many
-    # as are less, in the same order.
-    place = torch.arange(pixels, device=maps.device).expand(count, -1)
-    begins = torch.ones_like(values, dtype=torch.bool)
-    begins[:, 1:] = values[:, 1:] != values[:, :-1]
-    start = torch.where(begins, place, 0).cummax(1).values
-    ends = begins.roll(-1, 1)
-    end = torch.where(ends, place + 1, pixels).flip(1).cummin(1).values.flip(1)
-    amounts = [round(p / 100 * pixels) for p in percentages]
-    limits = upload(torch.tensor(amounts), maps.device)[:, None]
-
-    def removed(rank: Tensor) -> Tensor:
-        ranks = torch.empty_like(rank).scatter_(1, order, rank)
-        return (ranks[:, None] < limits).view(count, -1, height, width)
-
-    return removed(place), removed(pixels - end + place - start)
+    amounts = [round(p / 100 * math.prod(maps.shape[1:])) for p in percentages]
+    limits = upload(torch.tensor(amounts), maps.device)[:, None, None]
+    most, least = (ranks(one, seed=seed)[:, None] < limits for one in (maps, -maps))
+    return most, least
 
 
 def percentile_masks(maps: Tensor, percentiles: Sequence[float]) -> tuple[Tensor, Tensor]:

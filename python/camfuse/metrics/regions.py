@@ -12,34 +12,9 @@ from camfuse.checks import expect
 Regions = Tensor | Sequence[Tensor]
 """A mask ``[B, H, W]``, bool; or for each sample boxes ``[n, 4]``, ``x1, y1, x2, y2`` in pixels.
 
-Boxes are half open here: a pixel is inside where its centre is, ``x1 <= x + 0.5 < x2``, so that
+Boxes are half open here: a pixel is inside where its center is, ``x1 <= x + 0.5 < x2``, so that
 whole numbers mean columns ``x1`` to ``x2 - 1``. Several boxes of a sample are one region.
 """
-
-
-def check_maps(maps: Tensor) -> Tensor:
-    """The maps in f32 or f64, detached, once it is known that they are maps.
-
-    Raises:
-        TypeError: If they are no floating tensor.
-        ValueError: If they are not ``[B, H, W]`` or not finite; the message names the sample.
-    """
-    maps = check_shape(maps)
-    broken = (~maps.isfinite()).flatten(1).any(1).nonzero()
-    if len(broken):
-        raise ValueError(f"maps: expected finite numbers, sample {int(broken[0])} has others")
-    return maps
-
-
-def check_shape(maps: Tensor) -> Tensor:
-    """As :func:`check_maps`, but the numbers may be any."""
-    if not isinstance(maps, Tensor) or not maps.is_floating_point():
-        got = maps.dtype if isinstance(maps, Tensor) else type(maps).__name__
-        raise TypeError(f"maps: expected a floating tensor, got {got}")
-    if maps.ndim != 3 or not maps.shape[1:].numel():
-        raise ValueError(f"maps: expected [B, H, W], got {tuple(maps.shape)}")
-    maps = maps.detach()
-    return maps if maps.dtype == torch.float64 else maps.float()
 
 
 def region_masks(regions: Regions, maps: Tensor) -> Tensor:
@@ -138,10 +113,3 @@ def box_mask(boxes: Tensor, size: Sequence[int], *, name: str = "boxes") -> Tens
     y, x = (torch.arange(n, dtype=torch.float64) + 0.5 for n in size)
     rows, columns = (y >= y1) & (y < y2), (x >= x1) & (x < x2)
     return (rows[:, :, None] & columns[:, None, :]).any(0)
-
-
-def normalized(maps: Tensor) -> Tensor:
-    """Each map ``[B, H, W]`` on [0, 1] by its own range; constant maps become 0."""
-    low, high = maps.flatten(1).aminmax(dim=1) if len(maps) else (maps.new_empty(0),) * 2
-    low, span = low[:, None, None], (high - low)[:, None, None]
-    return torch.where(span > 0, (maps - low) / span, torch.zeros_like(maps))

@@ -13,7 +13,7 @@ from camfuse.inputs import Inputs, call_arguments
 from camfuse.layers import unwrap
 from camfuse.preserve import eager, one_at_a_time, plain_attention
 
-# What is learned although it is no parameter: statistics, and all of a frozen normalisation.
+# What is learned although it is no parameter: statistics, and all of a frozen normalization.
 _FRESH = {"running_mean": 0.0, "running_var": 1.0}
 _LEARNED_BUFFERS = (*_FRESH, "weight", "bias")
 

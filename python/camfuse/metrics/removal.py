@@ -10,7 +10,6 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import get_args
 
 import torch
@@ -110,52 +109,33 @@ class Removal:
         found = images.new_empty(
             len(seeds), copies, len(scorer.targets), count, dtype=torch.float64
         )
-        noise_of = lru_cache(maxsize=max(1, len(self.seeds)))(self._noise(scorer))
+        noises = [self._noise(seed, images) for seed in seeds] if self.noise else [None]
         given: Tensor | None = None
         step = _maps_at_once(images, copies, scorer.batch_size)
         for start in range(0, count, step):
             part = slice(start, min(start + step, count))
             chunk = samples[part]
             masks = self.masks(maps(part)).flatten(1, 2)  # [n, copies, H, W]
-            runs = list(_runs(chunk.tolist()))
-            imputed = self._imputed(images, masks, runs)  # [n, copies, C, H, W]
+            imputed = _imputed(images, masks, chunk)  # [n, copies, C, H, W]
             who = chunk.repeat_interleave(copies)
             if given is None:  # large buffers are slow to get: one for all chunks
                 given = torch.empty_like(imputed)
             noisy = given[: len(masks)]
-            for i, seed in enumerate(seeds):
-                for sample, run in runs if self.noise else ():
-                    noise = noise_of(seed, sample)
-                    torch.mul(noise, masks[run, :, None], out=noisy[run]).add_(imputed[run])
-                scores = scorer((noisy if self.noise else imputed).flatten(0, 1), who)
+            for i, noise in enumerate(noises):
+                if noise is not None:
+                    torch.mul(noise, masks[:, :, None], out=noisy).add_(imputed)
+                scores = scorer((imputed if noise is None else noisy).flatten(0, 1), who)
                 found[i, :, :, part] = scores.view(len(scores), -1, copies).permute(2, 0, 1)
             if told:
                 told(part.stop, count)
         shape = (len(seeds), directions, shares, *found.shape[2:])
         return found.view(shape).expand(len(self.seeds), *shape[1:])
 
-    def _imputed(self, images: Tensor, masks: Tensor, runs: Sequence[tuple[int, slice]]) -> Tensor:
-        """Images without what masks ``[n, copies, H, W]`` remove ``[n, copies, C, H, W]``."""
-        filled = [
-            impute(images[sample], masks[run].flatten(0, 1)).to(images.dtype)
-            for sample, run in runs
-        ]
-        whole = filled[0] if len(filled) == 1 else torch.cat(filled)
-        return whole.view(*masks.shape[:2], *images.shape[1:])
-
-    def _noise(self, scorer: Scorer) -> Callable[[int, int], Tensor]:
-        """From a seed and a sample to its noise ``[copies, C, H, W]``, whatever the map."""
-        images = scorer.images
+    def _noise(self, seed: int, images: Tensor) -> Tensor:
+        """``[copies, C, H, W]``, the same for all maps and all images: none depends on a batch."""
         shape = (2 * len(self.percentages), *images.shape[1:])
-
-        def draw(seed: int, sample: int) -> Tensor:
-            owner = torch.Generator().manual_seed(seed)
-            own = torch.randint(2**31, (sample + 1,), generator=owner)[-1]
-            generator = torch.Generator().manual_seed(int(own))
-            noise = torch.randn(shape, generator=generator).mul_(self.noise)
-            return upload(noise, images.device).to(images.dtype)
-
-        return draw
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+        return upload(noise.mul_(self.noise), images.device).to(images.dtype)
 
 
 def road_of(scores: Tensor) -> Tensor:
@@ -166,6 +146,15 @@ def road_of(scores: Tensor) -> Tensor:
 def spread_of(values: Tensor) -> Tensor:
     """Standard deviation over the first axis; 0 where there is but one."""
     return values.std(0, correction=int(len(values) > 1))
+
+
+def _imputed(images: Tensor, masks: Tensor, samples: Tensor) -> Tensor:
+    """Images without what masks ``[n, copies, H, W]`` remove ``[n, copies, C, H, W]``."""
+    filled = [
+        impute(images[sample], masks[run].flatten(0, 1)) for sample, run in _runs(samples.tolist())
+    ]
+    whole = filled[0] if len(filled) == 1 else torch.cat(filled)
+    return whole.view(*masks.shape[:2], *images.shape[1:])
 
 
 def _runs(values: list[int]) -> Iterator[tuple[int, slice]]:

@@ -43,7 +43,7 @@ class Scorer:
 
     Args:
         model: In eval mode; it is left as it was found, also after an exception.
-        inputs: The unperturbed images ``[B, C, H, W]``, floating.
+        images: The unperturbed images ``[B, C, H, W]``, floating.
         target: Which scores, T of them; see :mod:`camfuse.targets`.
         output: ``"probability"``, the softmax probability of the target's class in [0, 1], or
             ``"logit"``, what the target is by itself: a logit, or what a function returns.
@@ -68,7 +68,7 @@ class Scorer:
     def __init__(
         self,
         model: nn.Module,
-        inputs: Tensor,
+        images: Tensor,
         target: Target = None,
         *,
         output: Output = "probability",
@@ -77,7 +77,7 @@ class Scorer:
     ) -> None:
         self.model = unwrap(model)
         check_model(self.model, allow_training=False)
-        self.images = checked_images("inputs", inputs)
+        self.images = checked_images(images)
         check_devices(self.model, self.images.device)
         if output not in get_args(Output):
             raise ValueError(f"output: expected 'probability' or 'logit', got {output!r}")
@@ -103,6 +103,7 @@ class Scorer:
             if precision is not None:
                 everyone = torch.arange(len(self.images))
                 scores = self._scores(self.images, everyone, precision)
+                _expect_finite(scores, everyone)
                 self._note_deviation(scores, self.unperturbed)
         _expect_finite(self.unperturbed, torch.arange(len(self.images)))
 
@@ -208,23 +209,23 @@ class Scorer:
         return (self.images[:1].expand(copies, *self.images.shape[1:]),), {}
 
 
-def checked_images(name: str, images: Tensor) -> Tensor:
+def checked_images(images: Tensor) -> Tensor:
     """Images ``[B, C, H, W]`` apart from any graph.
 
     Raises:
         TypeError: If it is no tensor.
         ValueError: If it is not of that shape, empty, not floating, or not finite.
     """
-    expect(name, images, Tensor)
+    expect("images", images, Tensor)
     if images.ndim != 4 or not images.numel() or not images.is_floating_point():
         raise ValueError(
-            f"{name}: expected floating images (B, C, H, W), got {images.dtype} "
+            f"images: expected floating images (B, C, H, W), got {images.dtype} "
             f"{tuple(images.shape)}"
         )
-    check_device(name, images.device)
+    check_device("images", images.device)
     finite = images.detach().isfinite().flatten(1).all(1)
     if not bool(finite.all()):
-        raise ValueError(f"{name}: sample {int(finite.int().argmin())} is not finite")
+        raise ValueError(f"images: sample {int(finite.int().argmin())} is not finite")
     return images.detach()
 
 

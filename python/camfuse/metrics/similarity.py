@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from camfuse.metrics.regions import normalized
+from camfuse.metrics.correlation import correlation
+from camfuse.metrics.maps import normalized
 
 _WINDOW, _LEAST_WINDOW = 7, 3
 _POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
@@ -20,10 +21,7 @@ _POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 def pearson(a: Tensor, b: Tensor) -> Tensor:
     """Pearson's correlation of maps ``[N, *grid]``: ``[N]`` in [-1, 1]."""
     nothing = _says_nothing(a) | _says_nothing(b)
-    a, b = (one.flatten(1).double() for one in (a, b))
-    a, b = (one - one.mean(1, keepdim=True) for one in (a, b))
-    found: Tensor = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
-    return found.clamp(-1, 1).masked_fill(nothing, torch.nan)
+    return correlation(a.flatten(1), b.flatten(1)).masked_fill(nothing, torch.nan)
 
 
 def spearman(a: Tensor, b: Tensor) -> Tensor:

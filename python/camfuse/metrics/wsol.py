@@ -7,7 +7,7 @@ official evaluation, which decides where the paper leaves a choice.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from camfuse.checks import expect
 from camfuse.metrics.contours import contour_boxes, inclusive_iou
 from camfuse.metrics.histograms import histograms, thresholds
-from camfuse.metrics.regions import check_boxes, check_mask, check_shape, considered, normalized
+from camfuse.metrics.maps import checked_maps, normalized
+from camfuse.metrics.regions import check_boxes, check_mask, considered
 
 Resize = Literal["official", "bilinear"]
 
@@ -180,12 +181,11 @@ def score_maps(
         ``[B, H, W]``, f64. Maps that are constant or not finite are 0.
 
     Raises:
-        TypeError: If ``maps`` is no floating tensor.
+        TypeError: If ``maps`` is no tensor.
         ValueError: If an argument does not fit, or maps are to be in [0, 1] and are not.
     """
-    if resize not in ("official", "bilinear"):
-        raise ValueError(f"resize: expected 'official' or 'bilinear', got {resize!r}")
-    scores = check_shape(maps).double()
+    check_resize(resize)
+    scores = checked_maps(maps, finite=False).double()
     finite = scores.isfinite().flatten(1).all(1)[:, None, None]
     scores = torch.where(finite, scores, 0)
     if size is not None and scores.shape[1:] != torch.Size(size):
@@ -197,3 +197,13 @@ def score_maps(
     if not bool(((scores >= 0) & (scores <= 1)).all()):
         raise ValueError("maps: expected numbers in [0, 1], or normalize=True")
     return scores
+
+
+def check_resize(resize: str) -> None:
+    """Checks that maps can be resized so.
+
+    Raises:
+        ValueError: If they cannot.
+    """
+    if resize not in get_args(Resize):
+        raise ValueError(f"resize: expected 'official' or 'bilinear', got {resize!r}")

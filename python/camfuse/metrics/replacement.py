@@ -22,13 +22,9 @@ def replacement(images: Tensor, baseline: Baseline) -> Tensor:
         ValueError: If the baseline is no known one, or does not fit the images.
     """
     if isinstance(baseline, Tensor):
-        if baseline.device != images.device:
-            raise ValueError(
-                f"baseline: expected it where the images are, on {images.device}, got "
-                f"{baseline.device}"
-            )
+        baseline = baseline.detach().to(images)
         try:
-            return baseline.detach().to(images.dtype).expand_as(images)
+            return baseline.expand_as(images)
         except RuntimeError:
             raise ValueError(
                 f"baseline: expected a tensor that broadcasts to {tuple(images.shape)}, got "

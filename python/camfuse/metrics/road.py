@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from camfuse.checks import expect
+from camfuse.metrics.copies import one_target_scorer
+from camfuse.metrics.maps import laid_over
 from camfuse.metrics.ranking import Ranking
 from camfuse.metrics.removal import NOISE, PERCENTAGES, Removal, road_of, spread_of
-from camfuse.metrics.scoring import Output, Scorer
-from camfuse.stack import resize
-from camfuse.targets import Target, count_targets
+from camfuse.metrics.scoring import Output, checked_images
+from camfuse.targets import Target
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +47,8 @@ def road(
     model: nn.Module,
     images: Tensor,
     maps: Tensor,
-    *,
     target: Target = None,
+    *,
     percentages: Sequence[float] = PERCENTAGES,
     output: Output = "probability",
     noise: float = NOISE,
@@ -87,32 +87,11 @@ def road(
         FloatingPointError: If a score is not finite.
     """
     removal = Removal(percentages, noise, seeds, ranking)
-    expect("maps", maps, Tensor)
-    expect("images", images, Tensor)
-    if maps.ndim != 3 or not maps.is_floating_point() or maps.shape[:1] != images.shape[:1]:
-        raise ValueError(
-            f"maps: expected floating maps (B, h, w) of {len(images)} images, got {maps.dtype} "
-            f"{tuple(maps.shape)}"
-        )
-    bad = ~maps.isfinite().flatten(1).all(1)
-    if bool(bad.any()):
-        raise ValueError(f"maps: that of sample {int(bad.int().argmax())} is not finite")
-    if count_targets(target) != 1:
-        raise ValueError(
-            f"target: expected one, as there is one map per image, got {count_targets(target)}"
-        )
-    scorer = Scorer(
-        model, images, target, output=output, batch_size=batch_size, precision=precision
-    )
-    height, width = images.shape[2:]
-    maps = maps.detach().to(scorer.images.device)
-
-    def upsampled(part: slice) -> Tensor:
-        same = maps.shape[1:] == (height, width)
-        return maps[part] if same else resize(maps[part], (height, width), leading=1)
-
+    images = checked_images(images)
+    laid = laid_over(maps, images)
+    scorer = one_target_scorer(model, images, target, output, batch_size, precision)
     with scorer.session():
-        scores = removal.scores(scorer, upsampled, torch.arange(len(maps)))
+        scores = removal.scores(scorer, lambda part: laid[part], torch.arange(len(laid)))
     each = road_of(scores)[:, 0]
     return Road(
         morf=scores[:, 0, :, 0],

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from camfuse.metrics.histograms import histograms, reached
-from camfuse.metrics.regions import Regions, check_maps, considered, normalized, region_masks
+from camfuse.metrics.maps import checked_maps, normalized
+from camfuse.metrics.regions import Regions, considered, region_masks
 
 
 class Overlap(NamedTuple):
@@ -27,7 +28,7 @@ def overlap(
 ) -> Overlap:
     """Intersection over union, and Dice's coefficient, of regions and thresholded maps.
 
-    Each map is normalised to [0, 1] by its own range; pixels at or above a threshold are those that
+    Each map is normalized to [0, 1] by its own range; pixels at or above a threshold are those that
     it marks.
 
     Args:
@@ -44,7 +45,7 @@ def overlap(
         TypeError: If an argument is of the wrong type.
         ValueError: If one does not fit.
     """
-    maps = check_maps(maps)
+    maps = checked_maps(maps)
     levels = torch.as_tensor(thresholds, dtype=torch.float64, device="cpu").reshape(-1)
     if not len(levels) or not bool(((levels >= 0) & (levels <= 1)).all()):
         raise ValueError(f"thresholds: expected numbers in [0, 1], got {thresholds}")

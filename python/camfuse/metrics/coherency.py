@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from camfuse.class_targets import ClassTarget
-from camfuse.metrics.complexities import complexity
+from camfuse.metrics.complexity import complexity
 from camfuse.metrics.confidence import confidence_of, masked
 from camfuse.metrics.copies import one_target_scorer
-from camfuse.metrics.correlation import pearson
+from camfuse.metrics.correlation import correlation
 from camfuse.metrics.maps import laid_over
 from camfuse.metrics.scoring import Output, Scorer, checked_images
 from camfuse.targets import Target
@@ -26,7 +26,7 @@ class: those found on the unmasked images where the target is None.
 
 def coherency(
     model: nn.Module,
-    inputs: Tensor,
+    images: Tensor,
     maps: Tensor,
     explain: Explain,
     target: Target = None,
@@ -41,7 +41,7 @@ def coherency(
 
     Args:
         model: In eval mode; it is left as it was found.
-        inputs: Images ``[B, C, H, W]``.
+        images: Images ``[B, C, H, W]``.
         maps: ``[B, h, w]`` in [0, 1], upsampled bilinearly to ``H x W``.
         explain: Makes the maps of the masked images, in the way ``maps`` were made, for instance
             ``lambda images, target: camfuse.cam(model, images, "layer4", target=target)``.
@@ -58,7 +58,7 @@ def coherency(
         ValueError: If an argument does not fit; if ``explain`` returns something else.
         FloatingPointError: If a score is not finite.
     """
-    images = checked_images("inputs", inputs)
+    images = checked_images(images)
     masks = laid_over(maps, images, unit=True)
     scorer = one_target_scorer(model, images, target, output, batch_size)
     return _likeness(scorer, masks, masked(images, masks), explain, target)
@@ -66,7 +66,7 @@ def coherency(
 
 def adcc(
     model: nn.Module,
-    inputs: Tensor,
+    images: Tensor,
     maps: Tensor,
     explain: Explain,
     target: Target = None,
@@ -84,7 +84,7 @@ def adcc(
         ``[B]`` in [0, 1], f64: 0 where one of the three is 0. Higher is better. Costs 2 forward
         passes per image and one explanation.
     """
-    images = checked_images("inputs", inputs)
+    images = checked_images(images)
     masks = laid_over(maps, images, unit=True)
     scorer = one_target_scorer(model, images, target, output, batch_size)
     shown = masked(images, masks)
@@ -105,7 +105,7 @@ def _likeness(
         again = laid_over(found, shown)
     except ValueError as error:
         raise ValueError(f"explain: what it returned are no such {error}") from None
-    return (1 + pearson(masks.flatten(1), again.flatten(1))) / 2
+    return (1 + correlation(masks.flatten(1), again.flatten(1))) / 2
 
 
 def _settled(target: Target, classes: Tensor) -> Target:
