@@ -12,6 +12,8 @@ export CAMFUSE_CUDA ?= auto
 # The GPU's own code; CI, which has none, names an architecture.
 NVCC_ARCH ?= -arch=native
 GPU_CHECK ?= build/gpu_check
+# Tests run in as many processes as there are processors, one thread each unless a test says more.
+PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto --dist loadfile
 
 VENV := .venv
 BUILT := $(VENV)/.built-$(CAMFUSE_CUDA)
@@ -27,10 +29,10 @@ demo: $(BUILT)  ## A real animation: EfficientNet-Lite0 looks at a cat
 	$(VENV)/bin/camfuse demo --out demo
 
 test: $(BUILT) $(VENV)/.dev  ## The test suite
-	$(PY) -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: $(BUILT) $(VENV)/.dev  ## The test suite with its slow grids
-	$(PY) -m pytest
+	$(PYTEST)
 
 test-gpu: $(BUILT) $(VENV)/.dev  ## The tests that need a CUDA device; build with CAMFUSE_CUDA=on
 	CAMFUSE_REQUIRE_CUDA=1 $(PY) -m pytest -m cuda

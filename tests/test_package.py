@@ -15,6 +15,7 @@ PACKAGE = Path(camfuse.__file__).parent
 
 # From the ground up: a module may import from its own layer and from those before it.
 LAYERS = (
+    {"lazy"},
     {"_C", "checks", "quiet", "amounts", "machine", "notebook", "images"},
     {"reference", "devices"},
     {"ops"},

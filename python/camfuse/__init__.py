@@ -5,8 +5,9 @@ The public names are imported when they are first used.
 
 import sys as _sys
 from importlib import import_module as _import_module
-from types import ModuleType as _ModuleType
 from typing import TYPE_CHECKING
+
+from camfuse.lazy import LazyPackage as _LazyPackage
 
 if TYPE_CHECKING:
     from camfuse._C import build_info
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
     from camfuse.images import Preprocessing, read_image
     from camfuse.memory import MemoryPrediction, predict_memory
     from camfuse.methods import METHODS
-    from camfuse.metrics.layer_roads import YbRoad, ybroad
-    from camfuse.metrics.randomization import sanity
+    from camfuse.metrics.sanity import sanity
     from camfuse.metrics.sanity_result import SanityResult
+    from camfuse.metrics.ybroad import ybroad
+    from camfuse.metrics.ybroad_result import YbRoad
     from camfuse.models import LoadedModel, load_model
     from camfuse.question import Question
     from camfuse.refine import refine_cam
@@ -98,9 +100,10 @@ _NAMES = {
     "images": ["Preprocessing", "read_image"],
     "memory": ["MemoryPrediction", "predict_memory"],
     "methods": ["METHODS"],
-    "metrics.layer_roads": ["YbRoad", "ybroad"],
-    "metrics.randomization": ["sanity"],
+    "metrics.sanity": ["sanity"],
     "metrics.sanity_result": ["SanityResult"],
+    "metrics.ybroad": ["ybroad"],
+    "metrics.ybroad_result": ["YbRoad"],
     "models": ["LoadedModel", "load_model"],
     "question": ["Question"],
     "refine": ["refine_cam"],
@@ -119,32 +122,21 @@ _NAMES = {
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 
-class _Package(_ModuleType):
+class _Package(_LazyPackage):
     def __getattr__(self, name: str) -> object:
         if name == "__version__":
             from importlib.metadata import version
 
             value: object = version("camfuse")
-        elif name in _HOME:
-            value = getattr(_import_module(f"{__name__}.{_HOME[name]}"), name)
-        elif name in _NAMES or name in ("metrics", "ops"):
+        elif name not in _HOME and (name in _NAMES or name in ("metrics", "ops")):
             value = _import_module(f"{__name__}.{name}")
         else:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return super().__getattr__(name)
         setattr(self, name, value)
         return value
 
-    def __setattr__(self, name: str, value: object) -> None:
-        """Where a function and its module share a name, the function takes it.
-
-        The import system binds each submodule that it has imported here.
-        """
-        if name in _HOME and isinstance(value, _ModuleType):
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *__all__, "__version__"})
+        return sorted({*super().__dir__(), "__version__"})
 
 
 _sys.modules[__name__].__class__ = _Package

@@ -21,7 +21,7 @@ from camfuse.checks import expect, expect_whole
 from camfuse.devices import current_stream, on_stream
 from camfuse.formats import FORMATS, one_of
 from camfuse.images import ImageError, Preprocessing, read_image
-from camfuse.metrics.layer_roads import YbRoad
+from camfuse.metrics.ybroad_result import YbRoad
 from camfuse.models import LoadedModel
 from camfuse.question import Question
 from camfuse.render_video import render_video

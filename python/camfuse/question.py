@@ -20,8 +20,9 @@ from camfuse.explain import layer_cams
 from camfuse.layers import LayerSelection
 from camfuse.methods import find_methods
 from camfuse.methods.principal import eigen_smoothed
-from camfuse.metrics.layer_roads import Progress, YbRoad, ybroad
 from camfuse.metrics.removal import PERCENTAGES, Removal
+from camfuse.metrics.ybroad import Progress, ybroad
+from camfuse.metrics.ybroad_result import YbRoad
 from camfuse.models import LoadedModel
 from camfuse.stack import CamStack
 from camfuse.targets import count_targets

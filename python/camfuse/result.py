@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from camfuse.images import Preprocessing
-from camfuse.metrics.layer_roads import YbRoad
+from camfuse.metrics.ybroad_result import YbRoad
 from camfuse.models import LoadedModel
 from camfuse.question import Question
 from camfuse.render_video import Video

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from camfuse.amounts import format_bytes
 from camfuse.cli import import_all, options
+from camfuse.cli.report import console
 
 if TYPE_CHECKING:
     from camfuse.memory import MemoryPrediction
     from camfuse.stack import CamStack
-
-_PIPE_COLUMNS = 200
 
 
 def layers(
@@ -95,7 +94,6 @@ def _layers(spec: str, stack: CamStack) -> dict[str, Any]:
 
 
 def _print_table(report: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -120,12 +118,11 @@ def _print_table(report: dict[str, Any]) -> None:
     for one in report["skipped"]:  # those without a map
         if one["name"] in reasons:
             table.add_row("", Text(one["name"]), one["type"], "", Text(f"no: {one['reason']}"))
-    # Into a pipe or a file rich would write 80 columns and break long names.
-    console = Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
-    console.print(table)
+    out = console()
+    out.print(table)
     for warning in report["warnings"]:
-        console.print(Text(f"warning: {warning}"))
-    console.print(Text(_memory_in_words(report["memory"])))
+        out.print(Text(f"warning: {warning}"))
+    out.print(Text(_memory_in_words(report["memory"])))
 
 
 def _memory_in_words(memory: dict[str, Any]) -> str:

@@ -3,12 +3,46 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_PIPE_COLUMNS = 200
 
 
 def json_text(report: dict[str, Any], indent: int | None = None) -> str:
     """The report as strict JSON."""
     return json.dumps(report, indent=indent, allow_nan=False)
+
+
+def console() -> Console:
+    """Where tables are printed.
+
+    Into a pipe or a file rich would write 80 columns and break long names.
+    """
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
+
+
+def check_plot(plot: Path, image: Path) -> None:
+    """Checks, before any work, that a plot can be drawn and written beside its photograph.
+
+    Raises:
+        ValueError: If the path does not fit.
+        OSError: If its folder cannot be written to.
+        RuntimeError: If matplotlib is not installed.
+    """
+    from camfuse.checks import check_not_input
+    from camfuse.metrics.plots import ENDINGS, check_matplotlib
+    from camfuse.video import check_output
+
+    check_output(plot, name="plot", endings=ENDINGS)
+    check_not_input(plot, [image], name="plot")
+    check_matplotlib()
 
 
 def one_line(error: Exception) -> str:

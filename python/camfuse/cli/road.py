@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,13 +10,12 @@ import typer
 
 from camfuse.cli import options
 from camfuse.cli.progress import at_work
-from camfuse.cli.report import best_in_words, json_text, target_name
+from camfuse.cli.report import best_in_words, check_plot, console, json_text, target_name
 
 if TYPE_CHECKING:
     from camfuse.question import Question
     from camfuse.render_video import Progress
 
-_PIPE_COLUMNS = 200
 _TOP = 15
 
 
@@ -76,16 +74,12 @@ def _report(
     progress: Progress | None,
 ) -> dict[str, Any]:
     from camfuse.animate import Clock, ready_model
-    from camfuse.checks import check_not_input
     from camfuse.images import read_image
-    from camfuse.metrics.plots import ENDINGS, check_matplotlib, plot_ybroad
-    from camfuse.video import check_output
+    from camfuse.metrics.plots import plot_ybroad
 
     question.check()
     if plot is not None:
-        check_output(plot, name="plot", endings=ENDINGS)
-        check_not_input(plot, [image], name="plot")
-        check_matplotlib()
+        check_plot(plot, image)
     clock = Clock(progress)
     with clock.stage("image"):
         photograph = read_image(image)
@@ -109,15 +103,13 @@ def _report(
 
 
 def _print_tables(report: dict[str, Any], top: int | None) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    # Into a pipe or a file rich would write 80 columns and break long names.
-    console = Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
+    out = console()
     for result in report["results"]:
         name = target_name(result["target"])
-        console.print(Text(f"{report['model']} · {result['method']} of {name}", style="bold"))
+        out.print(Text(f"{report['model']} · {result['method']} of {name}", style="bold"))
         table = Table(box=None)
         for column in ("rank", "ROAD", "spread"):
             table.add_column(column, justify="right")
@@ -132,12 +124,12 @@ def _print_tables(report: dict[str, Any], top: int | None) -> None:
                 Text(layer["name"]),
                 "rounding noise" if layer["degenerate"] else "",
             )
-        console.print(table)
+        out.print(table)
         if top is not None and len(ranked) > top:
-            console.print(Text(f"and {len(ranked) - top} more: --all lists them"))
-        console.print(Text(f"mean over the layers {result['mean']:.3f}"))
-        console.print(Text(best_in_words(result)))
+            out.print(Text(f"and {len(ranked) - top} more: --all lists them"))
+        out.print(Text(f"mean over the layers {result['mean']:.3f}"))
+        out.print(Text(best_in_words(result)))
     for warning in report["warnings"]:
-        console.print(Text(f"warning: {warning}"), soft_wrap=True)
+        out.print(Text(f"warning: {warning}"), soft_wrap=True)
     if report["plot"]:
-        console.print(Text(f"{report['plot']}: written"), soft_wrap=True)
+        out.print(Text(f"{report['plot']}: written"), soft_wrap=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,12 +10,11 @@ import typer
 
 from camfuse.cli import options
 from camfuse.cli.progress import at_work
-from camfuse.cli.report import json_text
+from camfuse.cli.report import check_plot, console, json_text
 
 if TYPE_CHECKING:
     from camfuse.metrics import SanityResult
 
-_PIPE_COLUMNS = 200
 _MODES = ("cascading", "independent")
 
 
@@ -116,27 +114,21 @@ def sanity(
 
 def _check(mode: str, stages: int | None, plot: Path | None, image: Path) -> None:
     """Checks what needs no model, before one is loaded."""
-    from camfuse.checks import check_not_input, expect_whole
-    from camfuse.metrics.plots import ENDINGS, check_matplotlib
-    from camfuse.video import check_output
+    from camfuse.checks import expect_whole
 
     if mode not in _MODES:
         raise ValueError(f"mode: expected 'cascading' or 'independent', got {mode!r}")
     if stages is not None:
         expect_whole("stages", stages, at_least=1)
     if plot is not None:
-        check_output(plot, name="plot", endings=ENDINGS)
-        check_not_input(plot, [image], name="plot")
-        check_matplotlib()
+        check_plot(plot, image)
 
 
 def _print_table(found: SanityResult, model: str, plot: Path | None) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    # Into a pipe or a file rich would write 80 columns and break long names.
-    console = Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
+    out = console()
     likeness = {name: found.final[name].flatten(2).nanmean(2) for name in found.similarity}
     verdicts = iter(found.verdicts())
     for r, method in enumerate(found.methods):
@@ -150,13 +142,13 @@ def _print_table(found: SanityResult, model: str, plot: Path | None) -> None:
             values: list[Any] = [float(values[i, r]) for values in likeness.values()]
             numbers = [_number(value) for value in (*values, one.unrelated, one.kept)]
             table.add_row(Text(layer), *numbers, one.grade)
-        console.print(table)
+        out.print(table)
     for line in found.summary().splitlines():
-        console.print(Text(line), soft_wrap=True)
+        out.print(Text(line), soft_wrap=True)
     missing = {one.layer for one in found.undefined}
     if missing:
         example = found.undefined[0]
-        console.print(
+        out.print(
             Text(
                 f"{len(missing)} layers cannot be compared at some stage, such as {example.layer}: "
                 f"{example.reason}"
@@ -164,9 +156,9 @@ def _print_table(found: SanityResult, model: str, plot: Path | None) -> None:
             soft_wrap=True,
         )
     for warning in found.warnings:
-        console.print(Text(f"warning: {warning}"), soft_wrap=True)
+        out.print(Text(f"warning: {warning}"), soft_wrap=True)
     if plot is not None:
-        console.print(Text(f"{plot}: written"), soft_wrap=True)
+        out.print(Text(f"{plot}: written"), soft_wrap=True)
 
 
 def _number(value: float) -> str:

@@ -22,9 +22,9 @@ The public names are imported when they are first used: those that accumulate ov
 """
 
 import sys as _sys
-from importlib import import_module as _import_module
-from types import ModuleType as _ModuleType
 from typing import TYPE_CHECKING
+
+from camfuse.lazy import LazyPackage as _LazyPackage
 
 if TYPE_CHECKING:
     from camfuse.metrics.agreement import infidelity, sensitivity_n
@@ -181,26 +181,4 @@ _NAMES = {
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
-
-class _Package(_ModuleType):
-    def __getattr__(self, name: str) -> object:
-        if name not in _HOME:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value: object = getattr(_import_module(f"{__name__}.{_HOME[name]}"), name)
-        setattr(self, name, value)
-        return value
-
-    def __setattr__(self, name: str, value: object) -> None:
-        """Where a function and its module share a name, the function takes it.
-
-        The import system binds each submodule that it has imported here.
-        """
-        if name in _HOME and isinstance(value, _ModuleType):
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *__all__})
-
-
-_sys.modules[__name__].__class__ = _Package
+_sys.modules[__name__].__class__ = _LazyPackage
