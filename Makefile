@@ -12,6 +12,8 @@ export CAMFUSE_CUDA ?= auto
 # The GPU's own code; CI, which has none, names an architecture.
 NVCC_ARCH ?= -arch=native
 GPU_CHECK ?= build/gpu_check
+# What `make test` leaves out, such as --ignore=tests/gates.
+LEFT_OUT ?=
 # Tests run in as many processes as there are processors, one thread each unless a test says more.
 PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto --dist loadfile
 
@@ -29,7 +31,7 @@ demo: $(BUILT)  ## A real animation: EfficientNet-Lite0 looks at a cat
 	$(VENV)/bin/camfuse demo --out demo
 
 test: $(BUILT) $(VENV)/.dev  ## The test suite
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow" $(LEFT_OUT)
 
 test-all: $(BUILT) $(VENV)/.dev  ## The test suite with its slow grids
 	$(PYTEST)
@@ -59,7 +61,7 @@ cuda: $(VENV)/.dev  ## Compiles the CUDA code for every architecture and reads w
 	CAMFUSE_CUDA=on $(PIP) wheel --verbose --no-build-isolation --no-deps \
 	  --config-settings build-dir=build/cuda --wheel-dir build/cuda-wheel .
 	$(PY) tools/check_cuda_build.py build/cuda
-	CAMFUSE_REQUIRE_CUDA_BUILD=1 $(PY) -m pytest tests/gates
+	CAMFUSE_REQUIRE_CUDA_BUILD=1 $(PYTEST) tests/gates
 
 wheel: cuda  ## A wheel for other machines, with CUDA code inside, in dist/
 	rm -f dist/camfuse-*.whl
