@@ -23,7 +23,16 @@ from camfuse.cli.report import one_line
 if TYPE_CHECKING:
     from typer import Typer
 
-_MODULES = ("animate_images", "memory", "methods", "render_video", "saved_layers", "stills")
+_MODULES = (
+    "animate_images",
+    "memory",
+    "methods",
+    "metrics.plots",
+    "metrics.sanity",
+    "render_video",
+    "saved_layers",
+    "stills",
+)
 _Handler = Callable[[int, FrameType | None], None]
 
 
