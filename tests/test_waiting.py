@@ -47,11 +47,16 @@ def make(kind: type[nn.Module]) -> tuple[nn.Module, Tensor]:
     return kind().eval().to("meta"), torch.empty(2, 3, 12, 10, device="meta")
 
 
-TARGETS = [None, 1, [1, 2], torch.tensor([[0, 1], [2, 3]])]
+TARGETS = {
+    "none": pytest.param(None),
+    "one": pytest.param(1, marks=pytest.mark.slow),
+    "per sample": pytest.param([1, 2], marks=pytest.mark.slow),
+    "several": pytest.param(torch.tensor([[0, 1], [2, 3]])),
+}
 
 
 @pytest.mark.parametrize("kind", [Branches, Residual, OverwrittenView, DeadEnd])
-@pytest.mark.parametrize("target", TARGETS, ids=["none", "one", "per sample", "several"])
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 def test_nothing_waits_during_a_pass(kind, target):
     model, x = make(kind)
     collector = MapCollector([METHODS[name] for name in PLAIN], 0, targets=count_targets(target))
