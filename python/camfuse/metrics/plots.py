@@ -87,14 +87,14 @@ def plot_sanity(found: SanityResult, out: str | os.PathLike[str], *, model: str 
     out = _checked(out)
     rows, columns = len(found.stages), len(found.layers)
     height = 1.6 + 0.18 * max(rows, 6) + 1.2
-    figure = _figure((min(4 + 0.16 * columns, 40), min(height * len(found.methods), 60)))
+    figure = _figure((min(6 + 0.16 * columns, 40), min(height * len(found.methods), 60)))
     axes = figure.subplots(len(found.methods), squeeze=False)[:, 0]
     for method, axis in zip(found.methods, axes, strict=True):
         axis.set_facecolor("0.8")  # what is not defined
         table = found.table("spearman", method).numpy()
         shown = axis.imshow(table, vmin=-1, vmax=1, cmap="RdBu_r", aspect="auto")
         whose = ", ".join(one for one in (model, method) if one)
-        axis.set_title(f"{whose}: rank correlation with the original map")
+        axis.set_title(f"{whose}\nrank correlation with the original map", fontsize=10)
         axis.set_xlabel("layer, in order of execution")
         axis.set_ylabel(f"{found.mode} stage")
         axis.set_xticks(range(columns), found.layers, rotation=90, fontsize=6)
