@@ -88,7 +88,7 @@ def main() -> None:
     }
     tests = [ROOT / "tests" / f"test_{op}.py" for op in OPS]
     # Reports must reach the terminal, although the process that writes them dies.
-    options = ("-m", "not slow", "-k", LEFT_OUT, "--capture=sys", "-n", "auto")
+    options = ("-m", "not slow", "-k", LEFT_OUT, "--capture=sys")
     run(interpreter(), "-m", "pytest", *options, *tests, **runtime)
 
 
