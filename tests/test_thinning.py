@@ -112,6 +112,7 @@ def test_key_layers_with_scores_are_good_and_different() -> None:
 def test_key_layers_are_distinct_even_where_maps_are_equal() -> None:
     stack = make_stack([torch.ones(3, 3)] * 5)
     assert len(set(key_layers(stack, 4))) == 4
+    assert key_layers(stack, 3, torch.tensor([1.0, 0, 0, 0, 0])) == [0, 1, 2]
 
 
 def test_maps_of_any_size_are_compared() -> None:

@@ -112,8 +112,9 @@ def key_layers(stack: CamStack, count: int, scores: Tensor | None = None) -> lis
     distance = torch.full((len(stack),), torch.inf, dtype=pictures.dtype)
     while len(chosen) < count:
         distance = distance.minimum((pictures - pictures[chosen[-1]]).square().sum(1))
-        distance[chosen] = -1  # equal maps have a distance of 0, too
-        chosen.append(int((distance * weights.square()).argmax()))
+        worth = distance * weights.square()
+        worth[chosen] = -1  # equal maps are worth 0, too, and so is the lowest score
+        chosen.append(int(worth.argmax()))
     return sorted(chosen)
 
 
