@@ -48,8 +48,11 @@ struct ImputeArgs {
 
 constexpr float kSeriesResistance = 0.4f / 12;
 
-// The spring of a cell whose children's springs add up to `sum`.
-CAMFUSE_HD float coarser_spring(float sum) { return sum / (1 + kSeriesResistance * sum); }
+// The spring of a cell, or of a vector of them, whose children's springs add up to `sum`.
+template <class F>
+CAMFUSE_HD F coarser_spring(F sum) {
+  return sum / (1 + kSeriesResistance * sum);
+}
 
 // (T 1)(i) on a line of `length`.
 CAMFUSE_HD int line_weight(int64_t i, int64_t length) {

@@ -86,8 +86,9 @@ void compute_impute(ImputeParams& p) {
     }
   });
   for (int64_t i = 0; i < p.N * parts; ++i) {
+    const double one = residuals[static_cast<std::size_t>(i)];
     double& residual = p.residuals[i / parts];
-    residual = std::max(residual, residuals[static_cast<std::size_t>(i)]);
+    if (!(one <= residual)) residual = one;  // NaN stays
   }
 }
 

@@ -84,8 +84,7 @@ inline void set_up_coarser(const ImputeGrid& fine, const ImputeGrid& coarse,
     const int64_t ends[] = {0, coarse.w - 1};
     const float inside = static_cast<float>(4 * v - 4);
     each<float>(coarse.w, [&](int64_t x) {
-      const Vec<float> sum = pairs(springs, x);
-      const Vec<float> one = sum / (1 + kSeriesResistance * sum);
+      const Vec<float> one = coarser_spring(pairs(springs, x));
       const auto has_removed = pairs(inverse, x) != 0;
       store<float>(spring + x, has_removed ? one : splat(1 / kSeriesResistance));
       store<float>(d + x, has_removed ? 1 / (inside + one) : Vec<float>{});

@@ -50,7 +50,7 @@ class Imputation {
       range = {0, 0};
     } else if (!(range.size - range.size == 0)) {  // not finite: neither is the solution
       range.middle = range.size - range.size;
-    } else if (range.size > 0) {
+    } else if (range.size > 0 && removed_ > 0) {
       normalize(range);
       residual = solve();
     }
@@ -177,7 +177,7 @@ double impute_channels(const ImputeParams& p, const ImputeWork& work, int64_t n,
   double residual = 0;
   for (int64_t c = begin; c < end; ++c) {
     const double one = imputation.run(c);
-    residual = one <= residual ? residual : one;
+    residual = one <= residual ? residual : one;  // NaN stays
   }
   return residual;
 }
