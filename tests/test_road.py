@@ -168,4 +168,4 @@ def test_bad_input_is_named(
     net: nn.Module, images: Tensor, maps: Tensor, arguments: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        road(net, images, **{"maps": maps, **arguments})  # type: ignore[arg-type]
+        road(net, images, **{"maps": maps, **arguments})

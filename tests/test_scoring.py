@@ -151,7 +151,7 @@ def test_bad_input_is_named(model: Small, images: Tensor) -> None:
     with pytest.raises(ValueError, match=r"images: expected floating images \(B, C, H, W\)"):
         Scorer(model, images[0])
     with pytest.raises(ValueError, match="output: expected 'probability' or 'logit'"):
-        Scorer(model, images, output="odds")  # type: ignore[arg-type]
+        Scorer(model, images, output="odds")
     with pytest.raises(ValueError, match="images: sample 1 is not finite"):
         Scorer(model, torch.where(torch.arange(3)[:, None, None, None] == 1, torch.nan, images))
     scorer = Scorer(model, images)

@@ -133,7 +133,9 @@ def test_a_map_that_says_nothing_beats_no_baseline(net: Net, images: Tensor) -> 
 
 
 def test_functions_are_scored_by_what_they_return(net: Net, images: Tensor) -> None:
-    target = lambda y: y[:, 1] - y[:, 0]  # noqa: E731
+    def target(output: Tensor) -> Tensor:
+        return output[:, 1] - output[:, 0]
+
     stack = camfuse.layer_cams(net, images, layers=["third"], target=target)
     with pytest.raises(ValueError, match="target: expected the function that the stack explains"):
         ybroad(stack, net, images)
