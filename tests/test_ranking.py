@@ -42,6 +42,11 @@ def test_ties_are_removed_in_one_random_order(levels: int) -> None:
                 assert sorted(expected[:amount]) == mask.flatten().nonzero()[:, 0].tolist()
 
 
+def test_of_an_image_too_small_for_a_share_nothing_is_removed() -> None:
+    for masks in removal_masks(random_maps(), [0.5]):
+        assert not masks.any()
+
+
 def test_both_masks_of_a_constant_map_are_equal_and_another_seed_takes_other_pixels() -> None:
     most, least = removal_masks(torch.zeros(1, 8, 8), [50])
     assert torch.equal(most, least)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -24,13 +23,7 @@ def ranks(maps: Tensor, *, seed: int = 0) -> Tensor:
         maps: ``[N, H, W]``, floating.
         seed: Of the permutation.
     """
-    flat = maps.flatten(1)
-    pixels = flat.shape[1]
-    shuffled = torch.randperm(pixels, generator=torch.Generator().manual_seed(seed))
-    shuffled = upload(shuffled, maps.device)
-    order = shuffled[flat[:, shuffled].argsort(dim=1, descending=True, stable=True)]
-    place = torch.arange(pixels, device=maps.device).expand_as(order)
-    return torch.empty_like(order).scatter_(1, order, place).view(maps.shape)
+    return _ranked(maps, seed)[1].view(maps.shape)
 
 
 def removal_masks(
@@ -50,10 +43,21 @@ def removal_masks(
         Two masks ``[N, P, H, W]``, bool, true where a pixel is removed: most relevant first (MoRF)
         and least relevant first (LeRF).
     """
-    amounts = [round(p / 100 * math.prod(maps.shape[1:])) for p in percentages]
-    limits = upload(torch.tensor(amounts), maps.device)[:, None, None]
-    most, least = (ranks(one, seed=seed)[:, None] < limits for one in (maps, -maps))
-    return most, least
+    descending, place = _ranked(maps, seed)
+    pixels = place.shape[1]
+    amounts = torch.tensor([round(p / 100 * pixels) for p in percentages])
+    limits = upload(amounts, maps.device)[:, None]
+    # The limit of the least relevant lies in a run of equal values, places [start, end): what is
+    # behind the run is removed whole, and of the run as many as are left, in its own order.
+    ascending = -descending
+    last = ascending[:, upload((pixels - amounts).clamp(max=pixels - 1), maps.device)].contiguous()
+    start = torch.searchsorted(ascending, last)[:, :, None]
+    end = torch.searchsorted(ascending, last, right=True)[:, :, None]
+    place = place[:, None]
+    most = place < limits
+    least = (place >= end) | ((place >= start) & (place < start + limits - (pixels - end)))
+    shape = (len(maps), len(amounts), *maps.shape[1:])
+    return most.view(shape), least.view(shape)
 
 
 def percentile_masks(maps: Tensor, percentiles: Sequence[float]) -> tuple[Tensor, Tensor]:
@@ -85,3 +89,15 @@ def percentile_masks(maps: Tensor, percentiles: Sequence[float]) -> tuple[Tensor
         return ~(relevance[:, None] < limits.to(maps.dtype)[:, :, None, None])
 
     return removed(maps), removed(1 - maps)
+
+
+def _ranked(maps: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Values in descending order, and the place of each pixel there, ``[N, H * W]``."""
+    flat = maps.flatten(1)
+    pixels = flat.shape[1]
+    shuffled = torch.randperm(pixels, generator=torch.Generator().manual_seed(seed))
+    shuffled = upload(shuffled, maps.device)
+    values, order = flat[:, shuffled].sort(dim=1, descending=True, stable=True)
+    order = shuffled[order]
+    place = torch.arange(pixels, device=maps.device).expand_as(order)
+    return values, torch.empty_like(order).scatter_(1, order, place)
