@@ -25,9 +25,10 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import nn
+from PIL import Image
+from torch import Tensor, nn
 
-from camfuse.devices import check_device
+from camfuse.devices import check_device, upload
 from camfuse.images import Preprocessing
 from camfuse.preserve import one_at_a_time
 from camfuse.quiet import quiet
@@ -95,6 +96,14 @@ class LoadedModel:
             weights="the model's own",
             builtin=False,
         )
+
+    def inputs(self, photographs: Sequence[Image.Image]) -> Tensor:
+        """What the model is given ``[B, C, H, W]``, where it is and as precise as it is."""
+        inputs = torch.cat([self.preprocessing(one) for one in photographs])
+        # The first floating parameter says where the model is, and how precise.
+        floating = (one for one in self.module.parameters() if one.is_floating_point())
+        like = next(floating, inputs)
+        return upload(inputs, like.device).to(like.dtype)
 
     def with_(
         self,

@@ -7,15 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-import torch
 from PIL import Image
-from torch import Tensor
 
 from camfuse.amounts import parse_bytes
 from camfuse.checks import expect, expect_whole
 from camfuse.class_names import NamedTarget, check_target, names_of, resolve_names
 from camfuse.collect import OnNonfinite
-from camfuse.devices import upload
 from camfuse.explain import layer_cams
 from camfuse.layers import LayerSelection
 from camfuse.methods import find_methods
@@ -110,7 +107,7 @@ class Question:
         """The maps ``[R, T, B, h, w]`` of all photographs from one pass, with names."""
         stack = layer_cams(
             model.module,
-            _inputs(model, photographs),
+            model.inputs(photographs),
             method=self.methods,
             layers=self.layers,
             target=resolve_names(self.target, model.classes),
@@ -136,7 +133,7 @@ class Question:
         return ybroad(
             stack,
             model.module,
-            _inputs(model, photographs),
+            model.inputs(photographs),
             target=resolve_names(self.target, model.classes) if of_function else None,
             percentages=self.percentages,
             output="logit" if of_function else "probability",
@@ -144,11 +141,3 @@ class Question:
             batch_size=self.batch_size,
             progress=progress,
         )
-
-
-def _inputs(model: LoadedModel, photographs: Sequence[Image.Image]) -> Tensor:
-    """What the model is given ``[B, C, H, W]``, where and as precise as it is."""
-    inputs = torch.cat([model.preprocessing(one) for one in photographs])
-    floating = (one for one in model.module.parameters() if one.is_floating_point())
-    like = next(floating, inputs)
-    return upload(inputs, like.device).to(like.dtype)

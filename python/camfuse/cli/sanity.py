@@ -64,7 +64,6 @@ def sanity(
     """
     with at_work() as progress:
         from camfuse.class_names import resolve_names
-        from camfuse.devices import upload
         from camfuse.images import read_image
         from camfuse.metrics.plots import plot_sanity
         from camfuse.metrics.sanity import sanity as find
@@ -81,12 +80,9 @@ def sanity(
         _check(mode, stages, plot, image)
         photograph = read_image(image)
         loaded = load_model(model, weights=weights, device=device)
-        inputs = loaded.preprocessing(photograph)
-        floating = (one for one in loaded.module.parameters() if one.is_floating_point())
-        like = next(floating, inputs)
         found = find(
             loaded.module,
-            upload(inputs, like.device).to(like.dtype),
+            loaded.inputs([photograph]),
             method=asked.methods,
             layers=asked.layers,
             target=resolve_names(asked.target, loaded.classes),
