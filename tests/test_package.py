@@ -38,6 +38,7 @@ LAYERS = (
     {"explain", "full_grad"},
     {"sess", "factorize"},
     {"metrics"},
+    {"compat"},
     {"encoder", "chapters"},
     {"ffmpeg_probe"},
     {"formats"},

@@ -1,0 +1,1 @@
+"""How faithful a map is: confidence under perturbation, ROAD, ADCC."""

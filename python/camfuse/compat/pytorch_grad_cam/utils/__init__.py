@@ -1,0 +1,1 @@
+"""What the methods and their users share: images, targets, reshapes, principal components."""
