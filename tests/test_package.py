@@ -20,7 +20,7 @@ LAYERS = (
     {"reference", "devices"},
     {"ops"},
     {"structures", "axes"},
-    {"layers", "layouts", "preserve", "inputs", "class_targets", "targets", "stack"},
+    {"layers", "layouts", "preserve", "roots", "inputs", "class_targets", "targets", "stack"},
     {"axis_tracer", "finish"},
     {"known_layouts"},
     {"thinning", "class_names", "saved_layers", "refine"},

@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 from torch.autograd.graph import get_gradient_edge
 
 from camfuse.axis_tracer import AxisTracer
@@ -41,6 +40,7 @@ from camfuse.preserve import (
     state_tensors,
 )
 from camfuse.reshapes import CheckedReshape
+from camfuse.roots import graft
 from camfuse.stack import Skipped
 from camfuse.structures import exchanged, maps_in, tensors_in
 from camfuse.targets import Scores, Target, on_host, resolve_targets
@@ -380,15 +380,10 @@ class _Pass:
         """Lets the graph begin here: the recorded tensor, a leaf, and what flows on."""
         root = output.detach().clone().requires_grad_()
         self.roots.append(root)
-        if output._is_view() or (output.is_leaf and output.requires_grad):
-            return root, root.clone()
-        # The very object flows on, now hanging on the root with unchanged bits: a skip connection
-        # around a pass-through module, or whoever else holds it, would otherwise keep an unrooted
-        # twin. It is no leaf, so that later modules may overwrite it.
-        with _unsafe_preserve_version_counter(output):
-            output.copy_(root)
-        self.rooted_objects.append(output)
-        return root, output
+        flowing = graft(output, root)
+        if flowing is output:
+            self.rooted_objects.append(output)
+        return root, flowing
 
     # Backward
 

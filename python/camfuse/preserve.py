@@ -41,6 +41,32 @@ def frozen(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def evaluating(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Modules are in eval mode inside, each in its own mode again afterwards."""
+    training = [module for module in modules if module.training]
+    try:
+        for module in training:
+            module.training = False
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@contextlib.contextmanager
+def kept_gradients(model: nn.Module) -> Iterator[None]:
+    """What a backward pass inside adds to the parameters' gradients is gone afterwards."""
+    kept = [(parameter, parameter.grad) for parameter in model.parameters()]
+    try:
+        for parameter, _ in kept:
+            parameter.grad = None
+        yield
+    finally:
+        for parameter, gradient in kept:
+            parameter.grad = gradient
+
+
+@contextlib.contextmanager
 def borrowed_buffers(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Modules read and write copies of their buffers inside.
 
