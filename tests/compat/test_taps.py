@@ -146,9 +146,9 @@ def test_outputs_of_several_tensors_need_a_reshape(model, x):
             return {"a": x * 1, "b": x * 2}
 
     pair = Pair()
-    with pytest.raises(ValueError, match="target_layers: expected Pair to return one floating"):
-        with Taps([pair]).watching():
-            pair(x)
+    message = "target_layers: expected Pair to return one floating"
+    with pytest.raises(ValueError, match=message), Taps([pair]).watching():
+        pair(x)
     taps = Taps([pair], lambda output: output["a"] + output["b"])
     with taps.watching():
         pair(x)

@@ -27,7 +27,7 @@ def native_map(name: str, A: Tensor, G: Tensor | None, *, eigen_smooth: bool = F
     """
     if not 3 <= A.ndim <= 5:
         raise ValueError(
-            f"activations: expected [B, C, h, w], got {tuple(A.shape)}; pass a reshape that folds it"
+            f"activations: expected [B, C, h, w], got {tuple(A.shape)}; pass a reshape"
         )
     method = METHODS[name]
     if eigen_smooth and not isinstance(method, MapMethod):

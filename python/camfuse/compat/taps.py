@@ -105,7 +105,8 @@ class Taps:
         taps = [tap for calls in self.calls.values() for tap in calls]
         for tap in taps:
             tap.arrived.clear()
-        ends = [*(tap.edge for tap in taps if tap.edge is not None), *also]
+        edges = [tap.edge for tap in taps if tap.edge is not None]
+        ends = [*edges, *map(get_gradient_edge, also)]
         if score.requires_grad and ends:
             found = torch.autograd.grad(
                 score,
@@ -114,7 +115,7 @@ class Taps:
                 create_graph=self.attached,
                 allow_unused=True,
             )
-            for tensor, gradient in zip(also, found[len(ends) - len(also) :], strict=True):
+            for tensor, gradient in zip(also, found[len(edges) :], strict=True):
                 tensor.grad = gradient
         if not any(tap.arrived for tap in taps):
             raise ValueError(
@@ -164,7 +165,7 @@ def _only_map(module: nn.Module, output: Any) -> Tensor:
     if len(found) != 1:
         raise ValueError(
             f"target_layers: expected {type(module).__name__} to return one floating tensor "
-            f"[B, C, h, w], got {type(output).__name__} with {len(found)} such; pass a reshape that "
-            "makes one of it"
+            f"[B, C, h, w], got {type(output).__name__} with {len(found)} such; pass a reshape "
+            "that makes one of it"
         )
     return found[0]

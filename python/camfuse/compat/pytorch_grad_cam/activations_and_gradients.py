@@ -45,7 +45,8 @@ class ActivationsAndGradients:
         self.reshape_transform = reshape_transform
         self.detach = detach
         self._layers = tuple(target_layers)
-        self._taps = Taps(target_layers, reshape_transform, attached=not detach)
+        # Whoever wants the graph gets the layer's own tensors, to differentiate with respect to.
+        self._taps = Taps(target_layers, reshape_transform if detach else None, attached=not detach)
 
     def __call__(self, x: Any) -> Any:
         """The model's output for ``x``, attached to a graph that begins at the target layers."""

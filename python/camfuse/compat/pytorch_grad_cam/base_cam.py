@@ -13,8 +13,8 @@ from torch.utils._pytree import tree_map_only
 
 from camfuse.compat.native_maps import native_map
 from camfuse.compat.pytorch_grad_cam.activations_and_gradients import ActivationsAndGradients
-from camfuse.compat.pytorch_grad_cam.arrays import Array, as_array
 from camfuse.compat.pytorch_grad_cam.augmentations import AUGMENTATIONS
+from camfuse.compat.pytorch_grad_cam.raw_maps import Array, as_array
 from camfuse.compat.pytorch_grad_cam.scores import Target, classes, total_score
 from camfuse.compat.pytorch_grad_cam.utils.image import scale_cam_image
 from camfuse.compat.pytorch_grad_cam.utils.svd_on_activations import get_2d_projection
@@ -129,19 +129,21 @@ class BaseCAM:
         activations = self.activations_and_grads.activations
         if len(activations) < len(self.target_layers):
             raise ValueError(
-                f"target_layers: expected layers that the model executes, got "
-                f"{len(self.target_layers) - len(activations)} of {len(self.target_layers)} that it "
-                "does not"
+                "target_layers: expected layers that the model executes, got "
+                f"{len(self.target_layers) - len(activations)} that it does not"
             )
-        gradients = self.activations_and_grads.gradients or [None] * len(activations)
+        gradients: Sequence[Tensor | None] = self.activations_and_grads.gradients
+        gradients = gradients or [None] * len(activations)
         size = self.get_target_width_height(input_tensor)
         maps = []
         for layer, A, G in zip(self.target_layers, activations, gradients, strict=False):
             if self._is_native():
                 raw = native_map(self._method, A, G, eigen_smooth=eigen_smooth).numpy(force=True)
             else:
-                given = (as_array(A), as_array(G)) if self.detach else (A, G)
-                raw = self.get_cam_image(input_tensor, layer, targets, *given, eigen_smooth)
+                pair = (as_array(A), as_array(G)) if self.detach else (A, G)
+                raw = self.get_cam_image(
+                    input_tensor, layer, targets, pair[0], pair[1], eigen_smooth
+                )
             maps.append(scale_cam_image(np.maximum(raw, 0), size)[:, None])
         return maps
 
@@ -215,7 +217,8 @@ class BaseCAM:
             varied = transform.augment_image(input_tensor)
             found = torch.from_numpy(self.forward(varied, targets, eigen_smooth))
             maps.append(transform.deaugment_mask(found[:, None])[:, 0].numpy())
-        return np.mean(np.float32(maps), axis=0)
+        mean: Array = np.mean(np.asarray(maps, np.float32), axis=0)
+        return mean
 
     def __enter__(self) -> Self:
         return self
@@ -240,7 +243,7 @@ class BaseCAM:
             inner.differentiate(score, *([x] if self.compute_input_gradient else []))
         else:  # a stand-in of the user's, which waits for a backward pass through everything
             with kept_gradients(self.model):
-                score.backward(retain_graph=True)  # type: ignore[no-untyped-call]
+                score.backward(retain_graph=True)
 
 
 def _check(model: object, target_layers: Any) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from camfuse.compat.pytorch_grad_cam.arrays import Array, image_of
 from camfuse.compat.pytorch_grad_cam.base_cam import BaseCAM
+from camfuse.compat.pytorch_grad_cam.raw_maps import Array, image_of
 from camfuse.compat.pytorch_grad_cam.scores import Target
 
 
 class SegEigenCAM(BaseCAM):
-    """Seg-Eigen-CAM (Chung and Ying, Applied Sciences 15(13), 2025); the larger magnitude is positive."""
+    """Seg-Eigen-CAM (Chung and Ying, Applied Sciences 15(13), 2025); the larger side is positive."""
 
     _method = "segeigencam"
 
