@@ -13,7 +13,7 @@ from camfuse.compat.pytorch_grad_cam.scores import Target
 
 
 class SegEigenCAM(BaseCAM):
-    """Seg-Eigen-CAM (Chung and Ying, Applied Sciences 15(13), 2025); the larger side is positive."""
+    """Seg-Eigen-CAM (Chung and Ying, Applied Sciences 15(13), 2025): the larger side positive."""
 
     _method = "segeigencam"
 
