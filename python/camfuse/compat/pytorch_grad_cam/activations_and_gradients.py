@@ -14,6 +14,7 @@ from camfuse.preserve import (
     eager,
     evaluating,
     frozen,
+    one_at_a_time,
     plain_attention,
     random_state,
     state_tensors,
@@ -53,6 +54,7 @@ class ActivationsAndGradients:
         modules = tuple(self.model.modules())
         devices = {one.device for one in state_tensors(modules)}
         with (
+            one_at_a_time,
             torch.inference_mode(False),
             plain_attention(twice=not self.detach),
             random_state(devices),

@@ -109,14 +109,15 @@ class BaseCAM:
         eigen_smooth: bool = False,
     ) -> Array:
         """One forward pass, one backward pass to the target layers, and the maps from them."""
-        x = input_tensor.to(self.device)
-        if self.compute_input_gradient:
-            x = x.detach().clone().requires_grad_()
         with torch.inference_mode(False), torch.set_grad_enabled(self.uses_gradients):
+            x = input_tensor.to(self.device).detach()
+            if x.is_inference() or self.compute_input_gradient:
+                x = x.clone().requires_grad_(self.compute_input_gradient)
             outputs = self.activations_and_grads(x)
             self.outputs = tree_map_only(Tensor, Tensor.detach, outputs)
-            if targets is None:
-                targets = classes(outputs)
+            if targets is None:  # who uses no gradients may need no targets either
+                needed = self.uses_gradients or isinstance(outputs, Tensor)
+                targets = classes(outputs) if needed else []
             if self.uses_gradients:
                 self._differentiate(total_score(targets, outputs, len(x)), x)
         del outputs  # and with it the graph
