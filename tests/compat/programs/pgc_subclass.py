@@ -39,7 +39,7 @@ class UnnormalizedCAM(GradCAM):
         activations = [a.cpu().data.numpy() for a in self.activations_and_grads.activations]
         gradients = [g.cpu().data.numpy() for g in self.activations_and_grads.gradients]
         maps = []
-        for layer, a, g in zip(self.target_layers, activations, gradients):
+        for layer, a, g in zip(self.target_layers, activations, gradients, strict=True):
             cam = self.get_cam_image(input_tensor, layer, targets, a, g, eigen_smooth)
             maps.append(np.maximum(cam, 0)[:, None])
         return maps
