@@ -155,6 +155,14 @@ def test_maps_of_any_strides_or_tensors_are_scaled():
     np.testing.assert_array_equal(face.scale_cam_image(tensor, (12, 12)), expected)
 
 
+@pytest.mark.parametrize("size", [(61,), (59, 58)])
+def test_maps_are_scaled_on_the_cpu_whatever_the_default_device(size):
+    with torch.device("meta"):
+        found = face.scale_cam_image(cams(1, *(9 for _ in (0, *size))), (*size, 57))
+
+    assert np.isfinite(found).all()
+
+
 def test_no_maps_are_scaled_to_no_maps():
     assert face.scale_cam_image(np.zeros((0, 7, 7), np.float32), (20, 10)).shape == (0, 10, 20)
 

@@ -117,6 +117,17 @@ def test_an_imputer_fills_in_what_the_peers_does(channels, removed):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-3)
 
 
+def test_noise_is_drawn_on_the_cpu_whatever_the_default_device():
+    arguments = images(1)[0], torch.zeros(24, 21)
+    expected = seeded(road.NoisyLinearImputer(), *arguments)
+
+    torch.manual_seed(5)
+    with torch.device("meta"):
+        found = road.NoisyLinearImputer()(*arguments)
+
+    assert torch.equal(found, expected)
+
+
 def test_the_weights_of_neighbors_are_the_peers_and_no_others_are_taken():
     assert dict(road.neighbors_weights) == dict(peer_road.neighbors_weights)
     road.NoisyLinearImputer(weighting=peer_road.neighbors_weights)

@@ -178,6 +178,6 @@ def _evaluating(model: Callable[[Tensor], Any], images: Tensor) -> Iterator[None
 def _otsu(levels: Tensor) -> int:
     """The level, uint8, up to which pixels are one class so that classes differ most."""
     shares = torch.bincount(levels.flatten(), minlength=256).double() / levels.numel()
-    low, moment = shares.cumsum(0), (shares * torch.arange(256)).cumsum(0)
+    low, moment = shares.cumsum(0), (shares * torch.arange(256, device=shares.device)).cumsum(0)
     between = (moment[-1] * low - moment).square() / (low * (1 - low))
     return int(between.where((low > 1e-7) & (low < 1 - 1e-7), 0).argmax())

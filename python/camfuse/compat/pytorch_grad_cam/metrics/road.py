@@ -69,8 +69,9 @@ class NoisyLinearImputer:
         with torch.no_grad():
             filled = impute(img, removed[None], tolerance=_TOLERANCE)[0]
             # On the CPU and in f32: a seed gives the same noise on all devices and for all dtypes.
-            noise = self.noise * torch.randn(len(img), int(removed.sum()))
-            filled[:, removed] += noise.to(filled)
+            shape = len(img), int(removed.sum())
+            noise = torch.randn(shape, dtype=torch.float32, device="cpu")
+            filled[:, removed] += (self.noise * noise).to(filled)
         return filled
 
 

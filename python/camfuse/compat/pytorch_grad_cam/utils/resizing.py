@@ -32,7 +32,8 @@ def resized(maps: Tensor, size: Sequence[int]) -> Tensor:
 @functools.lru_cache(maxsize=32)
 def _resize_matrix(source: int, target: int, spline: bool) -> Tensor:
     """``[target, source]``, f32."""
-    return (_spline_matrix if spline else _bilinear_matrix)(source, target).float()
+    with torch.device("cpu"):  # whatever the caller's default is
+        return (_spline_matrix if spline else _bilinear_matrix)(source, target).float()
 
 
 def _bilinear_matrix(source: int, target: int) -> Tensor:
