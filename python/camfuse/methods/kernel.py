@@ -42,7 +42,7 @@ def kernel_principal_map(pair: Pair) -> tuple[Tensor, Tensor]:
     flipped = (maps * energies).sum(1, keepdim=True) < 0
     maps = torch.where(flipped, -maps, maps)
     # What the kernel measures a position by, before the mean is taken away.
-    scales = _less_offset(energies / A.shape[2]).amax(1).sqrt()
+    scales = less_offset(energies / A.shape[2]).amax(1).sqrt()
     return maps.view(-1, *pair.activations.shape[2:]), scales
 
 
@@ -51,14 +51,14 @@ def _first_component(rows: Tensor) -> Tensor:
     rows = rows - rows.mean(0)
     kernel = (rows @ rows.T).div_(rows.shape[1])
     for part in torch.split(kernel, 1024):  # so that there is room for one matrix only
-        _less_offset(part)
+        less_offset(part)
     kernel -= kernel.mean(0)
     kernel -= kernel.mean(1, keepdim=True)
-    value, vector = _largest_eigenpair(kernel)
+    value, vector = largest_eigenpair(kernel)
     return vector * value.clamp(min=0).sqrt()
 
 
-def _less_offset(products: Tensor) -> Tensor:
+def less_offset(products: Tensor) -> Tensor:
     """``tanh(products + 1) - tanh(1)``, in place: centring takes the constant away anyway.
 
     By the addition theorem, so that small products lose no digits.
@@ -68,7 +68,7 @@ def _less_offset(products: Tensor) -> Tensor:
     return tangent.mul_(1 - constant**2).div_(1 + constant / (1 - constant**2) * tangent)
 
 
-def _largest_eigenpair(matrix: Tensor) -> tuple[Tensor, Tensor]:
+def largest_eigenpair(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """The algebraically largest eigenvalue of a symmetric matrix, and its unit vector ``[n]``.
 
     Lanczos' iteration, each vector made orthogonal to all earlier ones twice: in floating point

@@ -1,1 +1,1 @@
-"""How faithful a map is: confidence under perturbation, ROAD, ADCC."""
+"""How faithful a map is: confidence under perturbation, ROAD, ARCC."""
