@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from camfuse.compat.pytorch_grad_cam.arrays import Array, FloatArray, float32_of, tensor_of
 from camfuse.perturbation import passes
+from camfuse.preserve import evaluating
 
 Targets = Sequence[Callable[[Any], Tensor]]
 Perturbation = Callable[[Tensor, Tensor], Tensor]
@@ -164,15 +165,11 @@ def _evaluating(model: Callable[[Tensor], Any], images: Tensor) -> Iterator[None
         with torch.no_grad():
             yield
         return
-    training = [module for module in model.modules() if module.training]
-    try:
-        for module in training:
-            module.training = False
-        with passes(model, images, lambda copies: ((images,), {}), shorter=False):
-            yield
-    finally:
-        for module in training:
-            module.training = True
+    with (
+        evaluating(tuple(model.modules())),
+        passes(model, images, lambda copies: ((images,), {}), shorter=False),
+    ):
+        yield
 
 
 def _otsu(levels: Tensor) -> int:
