@@ -7,14 +7,16 @@ import functools
 import inspect
 import pickle
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-captum = pytest.importorskip("captum")
+pytest.importorskip("captum")
 
+import captum.attr
 from captum.attr import LayerAttribution as TheirAttribution
 from captum.attr import LayerGradCam as Theirs
 
@@ -221,6 +223,14 @@ class Runner:
         return self.scores(x)
 
 
+class Elsewhere(nn.DataParallel):
+    """Runs its module in another thread, as it is done with several devices."""
+
+    def forward(self, x):
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(self.module, x).result()
+
+
 @pytest.mark.parametrize(
     "wrap",
     [
@@ -232,9 +242,14 @@ class Runner:
         Runner,
         nn.DataParallel,
         lambda net: functools.partial(nn.DataParallel(net), scale=2.0),
+        Elsewhere,
+        lambda net: functools.partial(Elsewhere(net)),
         lambda net: nn.Sequential(net, nn.Softmax(1)),
     ],
-    ids=["forward", "lambda", "partial", "both", "bound", "call", "parallel", "inner", "sequence"],
+    ids=[
+        *("forward", "lambda", "partial", "both", "bound", "call"),
+        *("parallel", "inner", "elsewhere", "inner_elsewhere", "sequence"),
+    ],
 )
 def test_anything_that_can_be_called_runs_the_layer(net, wrap):
     forward_func, x = wrap(net), sample("conv", 2)
@@ -308,6 +323,22 @@ def test_the_last_run_counts_where_it_returns_what_the_first_did():
         return head(layer(x) * layer(x)).mean((2, 3))
 
     assert_parity(run, layer, sample("conv", 2), 1)
+
+
+@pytest.mark.parametrize("of_input", [True, False])
+def test_what_a_layer_or_its_successor_saved_may_be_overwritten(net, of_input):
+    """As is fine without gradients: captum's backward pass fails."""
+
+    def run(x, overwrites=True):
+        x = net.second(net.first(x)).sigmoid()
+        x = x.mul_(2) if overwrites else x * 2
+        return net.head(net.third(x).mean((2, 3)))
+
+    x = sample("conv", 2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        Theirs(run, net.second).attribute(x, 1, None, of_input)
+    expected = Theirs(run, net.second).attribute(x, 1, False, of_input)
+    assert_same(LayerGradCam(run, net.second).attribute(x, 1, None, of_input), expected)
 
 
 @pytest.mark.parametrize("layer", ["first", "second", "third"])
@@ -544,10 +575,24 @@ def test_outputs_and_layers_of_other_kinds_are_refused(net):
         LayerGradCam(torch.no_grad()(net.forward), net.third).attribute(x, 1)
 
 
-def test_embeddings_of_numbers_are_explained():
+def test_embeddings_are_explained_whether_they_are_trained_or_not():
     embedding, head = nn.Embedding(9, 6), nn.Linear(6, 5)
     words = torch.randint(9, (3, 7))
-    assert_parity(lambda x: head(embedding(x).tanh().mean(1)), embedding, words, 1)
+    layer = nn.Tanh()
+
+    def run(words):
+        return head(layer(embedding(words)).mean(1))
+
+    expected = assert_parity(run, embedding, words, 1)
+    of_input = assert_parity(run, layer, words, 1, attribute_to_layer_input=True)
+    embedding.requires_grad_(False)
+    assert_same(assert_parity(run, embedding, words, 1), expected)
+    found = assert_parity(run, layer, words, 1, attribute_to_layer_input=True)
+    assert_same(found, of_input)
+    options = {"create_graph": True}
+    found = LayerGradCam(run, embedding).attribute(words, 1, grad_kwargs=options)
+    assert_same(found.detach(), expected)
+    assert found.requires_grad
 
 
 @pytest.mark.parametrize(

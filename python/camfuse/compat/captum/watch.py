@@ -114,10 +114,7 @@ class _Watch:
     def __init__(self, layer: nn.Module, of_input: bool, attached: bool) -> None:
         self.layer, self.of_input, self.attached = layer, of_input, attached
         self.place = nn.Identity()
-        self.calls: list[int] = []  # of the place, one per tensor of the layer's last run
-        self._kinds: dict[int, tuple[torch.Size, torch.dtype, torch.device]] = {}
-        self._count = 0
-        self._with_grad = self._ended = False
+        self.begin()
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -141,8 +138,15 @@ class _Watch:
         finally:
             handle.remove()
 
+    def begin(self) -> None:
+        """Says that a forward pass begins, maybe once more."""
+        self.calls: list[int] = []  # of the place, one per tensor of the layer's last run
+        self._kinds: dict[int, tuple[torch.Size, torch.dtype, torch.device]] = {}
+        self._count = 0
+        self._with_grad = self._ended = False
+
     def end(self) -> None:
-        """Says that the forward pass is over.
+        """Says that it is over.
 
         Raises:
             ValueError: If the layer was not run, or without gradients.
@@ -186,13 +190,14 @@ class _Program(nn.Module):
 
     def __init__(self, forward_func: Callable[..., Tensor], watch: _Watch) -> None:
         super().__init__()
-        self.place, self.layer = watch.place, watch.layer
+        self.watch, self.place, self.layer = watch, watch.place, watch.layer
         self.owners = nn.ModuleList(modules_of(forward_func))
         self.call = forward_func
         self.takes_some = bool(signature(forward_func).parameters)
 
     def forward(self, *arguments: Any) -> Any:
         """As the callable; one that takes nothing is given nothing."""
+        self.watch.begin()
         return self.call(*arguments if self.takes_some else ())
 
 
