@@ -75,6 +75,21 @@ def test_the_examples_of_metrics_run(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["scores.png"]
 
 
+def test_the_examples_of_migrating_run():
+    pytest.importorskip("captum")
+    from camfuse import compat
+
+    namespace: dict[str, object] = {}
+    try:
+        for language, text in blocks("migrating.md"):
+            assert language in ("python", "console", "diff")
+            if language == "python":
+                exec(compile(text, "migrating.md", "exec"), namespace)
+    finally:
+        compat.uninstall()
+    assert tuple(namespace["attributions"].shape) == (2, 1, 12, 12)
+
+
 def test_the_pages_of_the_command_line_are_up_to_date():
     path = ROOT / "tools" / "write_cli_docs.py"
     spec = importlib.util.spec_from_file_location("write_cli_docs", path)
@@ -84,7 +99,9 @@ def test_the_pages_of_the_command_line_are_up_to_date():
     assert written == tool.page(), f"run {Path(sys.executable).name} tools/{path.name}"
 
 
-@pytest.mark.parametrize("page", ["quickstart.md", "python.md", "cli.md", "../README.md"])
+@pytest.mark.parametrize(
+    "page", ["quickstart.md", "python.md", "cli.md", "migrating.md", "../README.md"]
+)
 def test_links_lead_somewhere(page):
     text = (DOCS / page).read_text(encoding="utf-8")
     targets = [one for one in re.findall(r"\]\(([^)#]+)", text) if "://" not in one]
