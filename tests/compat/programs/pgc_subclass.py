@@ -54,7 +54,7 @@ class OwnPassCAM(GradCAM):
     def forward(self, input_tensor, targets, eigen_smooth=False):
         output = self.activations_and_grads(input_tensor)
         self.model.zero_grad()
-        output.softmax(1)[:, 3].log().sum().backward(retain_graph=True)
+        output.square().sum().backward(retain_graph=True)
         cam_per_layer = self.compute_cam_per_layer(input_tensor, targets, eigen_smooth)
         self.activations_and_grads.release()
         return self.aggregate_multi_layers(cam_per_layer)
