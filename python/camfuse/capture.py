@@ -134,6 +134,9 @@ def capture(
         raise RuntimeError("activations keep being overwritten differently in each pass")
 
 
+_Edge = tuple[object, int, int]
+
+
 class _OverwrittenError(Exception):
     """An activation was overwritten that had not been before."""
 
@@ -204,7 +207,7 @@ class _Pass:
         self.skipped: list[Skipped] = []
         self.warnings: list[str] = []
         self.calls: dict[nn.Module, int] = {}
-        self.by_edge: dict[tuple[object, int, int], Captured] = {}
+        self.by_edge: dict[_Edge, Captured] = {}
         self.recording = True
         self.learning = False
         self.current_target = 0
@@ -295,8 +298,7 @@ class _Pass:
             self.skipped.append(Skipped(name, kind, f"{repeats}: shown under 'all' or by name"))
         if record.alias_of is not None:
             return None
-        sources = list(tensors_in([args, kwargs]))
-        return exchanged(output, tensor, self._record(record, module, sources, tensor))
+        return exchanged(output, tensor, self._record(record, module, [args, kwargs], tensor, edge))
 
     def _only_tensor(self, output: Any) -> Tensor | str:
         """The tensor in a module's output that has a map, or why there is none."""
@@ -338,7 +340,7 @@ class _Pass:
         return folding, folding.shape[1:]
 
     def _record(
-        self, record: Captured, module: nn.Module, sources: list[Tensor], output: Tensor
+        self, record: Captured, module: nn.Module, sources: Any, output: Tensor, edge: _Edge | None
     ) -> Tensor:
         """Remembers the activation, sees that its gradient will be told, returns what flows on."""
         if self.create_graph:
@@ -350,13 +352,18 @@ class _Pass:
         flowing = output
         # What requires grad before anything was rooted does so for reasons of the model's own.
         rooted = not output.requires_grad or not self.roots
-        shared_view = output._is_view() and any(_share_memory(output, one) for one in sources)
+        is_view = output._is_view()
+        shared_view = is_view and any(_share_memory(output, one) for one in tensors_in(sources))
         if rooted:
             self.rooted_modules.add(module)
             output, flowing = self._root(output)
-        elif output._is_view():
+            self._know(record, output, flowing)
+        elif is_view:
             # A hook on a view never fires once a successor overwrites it.
             flowing = output.clone()
+            self._know(record, output, flowing)
+        elif edge is not None:
+            self.by_edge[edge] = record
         if shared_view:
             self.shared_views.append((record.name, flowing, flowing._version))
         record.watched = output.detach()
@@ -367,7 +374,6 @@ class _Pass:
         copied = self.copy_all or (record.learned if known is None else known)
         record.activation = record.watched.clone() if copied else record.watched
         output.register_hook(self._on_gradient(record))  # type: ignore[no-untyped-call]
-        self._know(record, output, flowing)
         return flowing
 
     def _know(self, record: Captured, *tensors: Tensor) -> None:
@@ -503,9 +509,9 @@ def _share_memory(one: Tensor, other: Tensor) -> bool:
     return bool(storages[0] == storages[1])
 
 
-def _edge(tensor: Tensor) -> tuple[object, int, int] | None:
+def _edge(tensor: Tensor) -> _Edge | None:
     """What two tensors share if and only if they are the same value in the graph."""
     if not tensor.requires_grad:
         return None
-    edge = get_gradient_edge(tensor)
-    return edge.node, edge.output_nr, tensor._version
+    node = tensor.grad_fn or get_gradient_edge(tensor).node  # the former is quicker
+    return node, tensor.output_nr, tensor._version

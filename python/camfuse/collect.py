@@ -20,6 +20,8 @@ from camfuse.targets import Each, Target
 
 OnNonfinite = Literal["raise", "skip"]
 
+_NOTHING = nullcontext()
+
 # Below this part of what its terms add up to without their signs, a map is rounding noise.
 _DEGENERATE = 1e-4
 
@@ -91,7 +93,8 @@ class MapCollector:
                 continue
             try:
                 # A graph that exists can be differentiated, but the maps are no part of it.
-                with nullcontext() if self._keep_graph else torch.no_grad():
+                apart = torch.is_grad_enabled() and not self._keep_graph
+                with torch.no_grad() if apart else _NOTHING:
                     found[g, target] = group.make(attached if first.second_order else pair)
             except UndefinedError as error:
                 self._undefined[layer] = f"{first.name}: {error}"
@@ -267,6 +270,9 @@ class MapCollector:
 
     def _maps(self, layer: Captured, device: torch.device) -> list[Tensor]:
         """Maps of one layer, R x T of ``[B, P]``."""
+        if len(self._groups) == self._targets == 1:
+            maps = self._found[layer][0, 0][0].to(device)
+            return [maps[row] for row in self._groups[0].rows]
         found = [self._per_target(layer, g, device, 0) for g in range(len(self._groups))]
         return [maps[self._groups[g].rows[i]] for g, i in self._places for maps in found[g]]
 

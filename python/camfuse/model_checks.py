@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from camfuse.devices import check_device
 from camfuse.preserve import state_tensors
+
+# What nearly all attributes of modules are: asked first, for there are thousands of them.
+_HARMLESS = {bool, int, float, str, tuple, list, dict, set, OrderedDict, type(None)}
 
 
 def check_model(model: nn.Module, allow_training: bool) -> None:
@@ -24,7 +29,8 @@ def check_model(model: nn.Module, allow_training: bool) -> None:
         raise ValueError("model: TorchScript modules run no hooks; pass the module it was made of")
     modules = tuple(model.modules())
     for module in modules:
-        if any(isinstance(value, torch.ScriptObject) for value in vars(module).values()):
+        kinds = set(map(type, vars(module).values()))
+        if not kinds <= _HARMLESS and any(issubclass(kind, torch.ScriptObject) for kind in kinds):
             raise _quantized(f"a {type(module).__module__}.{type(module).__name__}")
     if not allow_training and any(module.training for module in modules):
         name = next(name for name, module in model.named_modules() if module.training)
