@@ -19,6 +19,9 @@ from camfuse.compat.pytorch_grad_cam.raw_maps import Array, as_array
 from camfuse.compat.pytorch_grad_cam.scores import Target, check_targets, scores_of
 from camfuse.replay import Replay, copied
 
+_PLAIN = AblationLayer()  # it holds nothing beyond a call
+_BLIND = (AblationLayer, AblationLayerVit)  # they do not look at what goes into the target layer
+
 
 class AblationCAM(BaseCAM):
     """Ablation-CAM (Desai and Ramaswamy, WACV 2020).
@@ -54,7 +57,7 @@ class AblationCAM(BaseCAM):
     ) -> None:
         super().__init__(model, target_layers, reshape_transform, uses_gradients=False)
         self.batch_size = batch_size
-        self.ablation_layer = AblationLayer() if ablation_layer is None else ablation_layer
+        self.ablation_layer = _PLAIN if ablation_layer is None else ablation_layer
         self.ratio_channels_to_ablate = ratio_channels_to_ablate
 
     def save_activation(self, module: nn.Module, input: Any, output: Any) -> None:
@@ -139,7 +142,7 @@ class AblationCAM(BaseCAM):
         kind = type(self.ablation_layer)
         self.activations = None
         try:
-            if kind in (AblationLayer, AblationLayerVit):
+            if kind in _BLIND:
                 with many_passes(self.model, images, len(images) * channels, unlike=target_layer):
                     yield self._replayed(images, target_layer, channels)
             else:
@@ -148,6 +151,8 @@ class AblationCAM(BaseCAM):
                     yield self._replaced(images, target_layer)
         finally:
             self.activations = None
+            if kind in _BLIND:
+                self.ablation_layer.activations = None
 
     def _replayed(self, images: Tensor, target_layer: nn.Module, channels: int) -> Iterator[_Shot]:
         """By computing what follows the layer; ablation layers themselves know its output."""

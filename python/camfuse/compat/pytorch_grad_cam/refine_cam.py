@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from camfuse.compat.pytorch_grad_cam.activations_and_gradients import ActivationsAndGradients
@@ -18,7 +19,8 @@ from camfuse.compat.pytorch_grad_cam.scores import Target
 from camfuse.compat.pytorch_grad_cam.utils.image import scale_cam_image
 
 # What may differ between methods that are otherwise the same, each for a layer of its own.
-_OWN = ("target_layers", "activations_and_grads", "outputs")
+_OWN = {"target_layers", "activations_and_grads", "outputs"}
+_PLAIN = (int, float, str, torch.device)
 
 
 class RefineCAM:
@@ -100,7 +102,7 @@ def _joined(cams: Sequence[Any]) -> BaseCAM | None:
     first = cams[0]
     if not all(isinstance(cam, BaseCAM) and cam._is_apart() for cam in cams):
         return None
-    if not all(type(cam) is type(first) and _options(cam) == _options(first) for cam in cams[1:]):
+    if not all(type(cam) is type(first) and _alike(vars(cam), vars(first)) for cam in cams):
         return None
     joined: BaseCAM = copy.copy(first)
     joined.target_layers = [layer for cam in cams for layer in cam.target_layers]
@@ -110,5 +112,12 @@ def _joined(cams: Sequence[Any]) -> BaseCAM | None:
     return joined
 
 
-def _options(cam: BaseCAM) -> dict[str, int]:
-    return {name: id(value) for name, value in vars(cam).items() if name not in _OWN}
+def _alike(found: dict[str, Any], expected: dict[str, Any]) -> bool:
+    """Whether two methods have the same options."""
+    if found.keys() - _OWN != expected.keys() - _OWN:
+        return False
+    return all(
+        found[name] is expected[name]
+        or (isinstance(found[name], _PLAIN) and found[name] == expected[name])
+        for name in found.keys() - _OWN
+    )
