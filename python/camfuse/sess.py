@@ -5,9 +5,7 @@ Tursun et al., SESS: Saliency Enhancing with Scaling and Sliding, ECCV 2022, arX
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -22,11 +20,11 @@ from camfuse.inputs import first_image
 from camfuse.layers import find_layer, unwrap
 from camfuse.methods import find_method
 from camfuse.targets import Scores, Target, count_targets, fixed, names_places
+from camfuse.windows import BLUR, Grid, Place, blurred
 
 Pool = Literal["mean", "max"]
 
 _STEP_OF_SCALES = 2 / 7  # of the window: 64 pixels of 224, as in the paper
-_BLUR, _SIGMA = 11, 5.0
 
 
 def sess(
@@ -104,8 +102,8 @@ def sess(
         raise ValueError(f"target: expected one target, got {count_targets(target)}")
     if names_places(target):
         raise ValueError("target: expected none that names places, which windows move")
-    if smooth and min(image.shape[2:]) <= _BLUR // 2:
-        raise ValueError(f"inputs: expected more than {_BLUR // 2} pixels a side to be smoothed")
+    if smooth and min(image.shape[2:]) <= BLUR // 2:
+        raise ValueError(f"inputs: expected more than {BLUR // 2} pixels a side to be smoothed")
     grid = _grid(image, scales, window, step)
     chosen = find_layer(unwrap(model), layer) if isinstance(layer, str) else layer
 
@@ -123,7 +121,7 @@ def sess(
 
     indices = scores_of(image, target).indices
 
-    def target_of(places: Sequence[_Place]) -> Target:
+    def target_of(places: Sequence[Place]) -> Target:
         return fixed(target, indices[:, [place.sample for place in places]])
 
     def weigh(values: Tensor, probabilities: Tensor) -> Tensor:
@@ -158,58 +156,10 @@ def sess(
         if not pre_filter:
             weights = torch.cat([weights, weigh(stack.scores[0], stack.probabilities[0])])
     fused = _fuse(maps, places, _relative(places, weights), grid, image, pool, threshold)
-    return _by_range(_blurred(fused) if smooth else fused)
+    return _by_range(blurred(fused) if smooth else fused)
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where a window lies: in which sample, enlarged to which size, and its upper left corner."""
-
-    sample: int
-    size: tuple[int, int]
-    top: int
-    left: int
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """Sizes that images are enlarged to, and how the window slides over them."""
-
-    sizes: Sequence[tuple[int, int]]
-    window: int
-    step: int
-
-    def places(self, samples: int) -> list[_Place]:
-        """All of them, one size after another."""
-        return [
-            _Place(sample, size, top, left)
-            for size in self.sizes
-            for sample in range(samples)
-            for top in self._starts(size[0])
-            for left in self._starts(size[1])
-        ]
-
-    def _starts(self, length: int) -> list[int]:
-        """Where windows begin; the last is moved back into the image."""
-        last = length - self.window
-        return [*range(0, last, self.step), last]
-
-    def cut(self, image: Tensor, places: Sequence[_Place]) -> Tensor:
-        """The windows at these places ``[n, C, window, window]``."""
-        enlarged = {size: _enlarged(image, size) for size in {place.size for place in places}}
-        return torch.stack(
-            [
-                enlarged[place.size][place.sample][
-                    :, place.top : place.top + self.window, place.left : place.left + self.window
-                ]
-                for place in places
-            ]
-        )
-
-
-def _grid(
-    image: Tensor, scales: int | Sequence[int], window: int | None, step: int | None
-) -> _Grid:
+def _grid(image: Tensor, scales: int | Sequence[int], window: int | None, step: int | None) -> Grid:
     height, width = image.shape[2:]
     shorter, longer = sorted((height, width))
     side = shorter if window is None else window
@@ -228,22 +178,14 @@ def _grid(
             raise ValueError(f"scales: expected none below the window's side {side}, got {scale}")
         other = scale * longer // shorter
         sizes.append((scale, other) if height <= width else (other, scale))
-    return _Grid(sizes, side, stride)
+    return Grid(sizes, side, stride)
 
 
-def _enlarged(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Images ``[B, C, H, W]`` at another size, as torchvision resizes tensors."""
-    if tuple(image.shape[2:]) == size:
-        return image
-    wide = image if image.dtype == torch.float64 else image.float()
-    return F.interpolate(wide, size, mode="bilinear", antialias=True).to(image.dtype)
-
-
-def _batches(places: Sequence[_Place], count: int) -> Iterator[Sequence[_Place]]:
+def _batches(places: Sequence[Place], count: int) -> Iterator[Sequence[Place]]:
     return (places[start : start + count] for start in range(0, len(places), count))
 
 
-def _by_sample(places: Sequence[_Place]) -> dict[int, list[int]]:
+def _by_sample(places: Sequence[Place]) -> dict[int, list[int]]:
     """Positions of the places of each sample."""
     found: dict[int, list[int]] = {}
     for i, place in enumerate(places):
@@ -251,7 +193,7 @@ def _by_sample(places: Sequence[_Place]) -> dict[int, list[int]]:
     return found
 
 
-def _best(places: Sequence[_Place], weights: Tensor, pre_filter: float) -> list[int]:
+def _best(places: Sequence[Place], weights: Tensor, pre_filter: float) -> list[int]:
     """Positions of all windows but those of the lowest scores of each sample, in their order."""
     kept: list[int] = []
     for own in _by_sample(places).values():
@@ -260,7 +202,7 @@ def _best(places: Sequence[_Place], weights: Tensor, pre_filter: float) -> list[
     return sorted(kept)
 
 
-def _relative(places: Sequence[_Place], weights: Tensor) -> list[float]:
+def _relative(places: Sequence[Place], weights: Tensor) -> list[float]:
     """Weights over the highest of each sample; 1 where none is above 0."""
     relative = torch.ones_like(weights)
     for own in _by_sample(places).values():
@@ -272,9 +214,9 @@ def _relative(places: Sequence[_Place], weights: Tensor) -> list[float]:
 
 def _fuse(
     maps: Sequence[Tensor],
-    places: Sequence[_Place],
+    places: Sequence[Place],
     weights: Sequence[float],
-    grid: _Grid,
+    grid: Grid,
     image: Tensor,
     pool: Pool,
     threshold: float,
@@ -317,15 +259,3 @@ def _by_range(heat: Tensor) -> Tensor:
     """Maps ``[..., H, W]``, each by its own range; 0 where it is constant."""
     low, high = heat.amin((-2, -1), keepdim=True), heat.amax((-2, -1), keepdim=True)
     return torch.where(high > low, (heat - low) / (high - low), torch.zeros_like(heat))
-
-
-def _blurred(heat: Tensor) -> Tensor:
-    """Maps ``[B, H, W]`` blurred along both axes; beyond an edge is what lies before it."""
-    far = _BLUR // 2
-    kernel = [math.exp(-(offset**2) / (2 * _SIGMA**2)) for offset in range(-far, far + 1)]
-    heat = F.pad(heat[:, None], (far,) * 4, mode="reflect")[:, 0]
-    # Not a convolution, for which CUDA would round to fewer bits.
-    for axis in (1, 2):
-        length = heat.shape[axis] - 2 * far
-        heat = torch.stack([k * heat.narrow(axis, i, length) for i, k in enumerate(kernel)]).sum(0)
-    return heat / sum(kernel) ** 2

@@ -91,6 +91,12 @@ class Taps:
         """Forgets the last pass."""
         self.calls.clear()
 
+    def let_go(self) -> None:
+        """Cuts all that was found off the graph."""
+        for tap in (tap for calls in self.calls.values() for tap in calls):
+            tap.activation, tap.edge = tap.activation.detach(), None
+            tap.arrived[:] = [gradient.detach() for gradient in tap.arrived]
+
     def differentiate(self, score: Tensor, *also: Tensor, retain_graph: bool = False) -> None:
         """Lets the gradients of a score arrive, and goes no further back than to them.
 

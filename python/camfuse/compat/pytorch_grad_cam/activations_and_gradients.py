@@ -92,6 +92,15 @@ class ActivationsAndGradients:
         """
         self._taps.differentiate(score, *also)
 
+    def gradients_of(self, layer: nn.Module) -> list[Tensor]:
+        """Those of each call of a target layer that one has arrived at."""
+        taps = self._taps.calls.get(layer, [])
+        return [tap.gradient for tap in taps if tap.gradient is not None]
+
+    def let_go(self) -> None:
+        """Cuts activations and gradients off the graph."""
+        self._taps.let_go()
+
     def clear(self) -> None:
         """Forgets activations and gradients."""
         self._taps.clear()

@@ -18,10 +18,8 @@ from camfuse.compat.pytorch_grad_cam.raw_maps import Array, as_array
 from camfuse.compat.pytorch_grad_cam.scores import Target, classes, total_score
 from camfuse.compat.pytorch_grad_cam.utils.image import scale_cam_image
 from camfuse.compat.pytorch_grad_cam.utils.svd_on_activations import get_2d_projection
-from camfuse.preserve import kept_gradients
+from camfuse.preserve import evaluating, kept_gradients
 
-# Hooks of subclasses; one whose function is defined elsewhere keeps its meaning.
-_HOOKS = ("get_cam_weights", "get_cam_image")
 _FACE = __name__.rpartition(".")[0]
 
 
@@ -46,7 +44,10 @@ class BaseCAM:
     """
 
     _method: ClassVar[str] = ""
-    """The method of :data:`camfuse.METHODS` that makes the same maps before ReLU, if one does."""
+    """The method of :data:`camfuse.METHODS` that makes such maps before ReLU, if one does."""
+
+    _hooks: ClassVar[tuple[str, ...]] = ("get_cam_weights", "get_cam_image")
+    """What a native map goes past; one that is defined outside this package is heeded."""
 
     outputs: Any
     """What the model returned in the last call, detached."""
@@ -109,19 +110,32 @@ class BaseCAM:
         eigen_smooth: bool = False,
     ) -> Array:
         """One forward pass, one backward pass to the target layers, and the maps from them."""
+        maps = self._layers_maps(input_tensor, targets, eigen_smooth)
+        return self.aggregate_multi_layers(maps)
+
+    def _layers_maps(
+        self,
+        input_tensor: Tensor,
+        targets: Sequence[Target] | None,
+        eigen_smooth: bool,
+        choose: Callable[[Any], Sequence[Target]] = classes,
+    ) -> list[Array]:
+        """Finished maps of each target layer; ``choose`` makes targets of the model's output."""
         with torch.inference_mode(False), torch.set_grad_enabled(self.uses_gradients):
             x = input_tensor.to(self.device).detach()
             if x.is_inference() or self.compute_input_gradient:
                 x = x.clone().requires_grad_(self.compute_input_gradient)
-            outputs = self.activations_and_grads(x)
+            outputs = self._outputs(x)
             self.outputs = tree_map_only(Tensor, Tensor.detach, outputs)
             if targets is None:  # who uses no gradients may need no targets either
                 needed = self.uses_gradients or isinstance(outputs, Tensor)
-                targets = classes(outputs) if needed else []
+                chosen = choose(outputs) if needed else []
+            else:
+                chosen = targets
             if self.uses_gradients:
-                self._differentiate(total_score(targets, outputs, len(x)), x)
+                self._differentiate(total_score(chosen, outputs, len(x)), x)
         del outputs  # and with it the graph
-        return self.aggregate_multi_layers(self.compute_cam_per_layer(x, targets, eigen_smooth))
+        return self.compute_cam_per_layer(x, chosen, eigen_smooth)
 
     def compute_cam_per_layer(
         self, input_tensor: Tensor, targets: Sequence[Target], eigen_smooth: bool
@@ -139,7 +153,8 @@ class BaseCAM:
         maps = []
         for layer, A, G in zip(self.target_layers, activations, gradients, strict=False):
             if self._is_native():
-                raw = native_map(self._method, A, G, eigen_smooth=eigen_smooth).numpy(force=True)
+                found = self._native_image(input_tensor, layer, targets, A, G, eigen_smooth)
+                raw = as_array(found)
             else:
                 pair = (as_array(A), as_array(G)) if self.detach else (A, G)
                 raw = self.get_cam_image(
@@ -232,17 +247,51 @@ class BaseCAM:
     ) -> None:
         self.activations_and_grads.release()
 
+    def _native_image(
+        self,
+        input_tensor: Tensor,
+        target_layer: nn.Module,
+        targets: Sequence[Target],
+        A: Tensor,
+        G: Tensor | None,
+        eigen_smooth: bool,
+    ) -> Tensor:
+        """What ``get_cam_image`` returns, where the tensors are."""
+        return native_map(self._method, A, G, eigen_smooth=eigen_smooth)
+
     def _is_native(self) -> bool:
         """Whether no hook is defined outside this package, by a subclass or on the object."""
-        return bool(self._method) and all(
-            getattr(self, hook).__module__.startswith(_FACE) for hook in _HOOKS
+        return bool(self._method) and not any(map(self._is_replaced, self._hooks))
+
+    def _is_apart(self) -> bool:
+        """Whether each target layer's map is made as if there were no others."""
+        whole = ("forward", "compute_cam_per_layer", "aggregate_multi_layers", "__call__")
+        return (
+            self._is_native()
+            and not any(map(self._is_replaced, whole))
+            and type(self).compute_cam_per_layer is BaseCAM.compute_cam_per_layer
+            and isinstance(self.activations_and_grads, ActivationsAndGradients)
         )
+
+    def _is_replaced(self, hook: str) -> bool:
+        found = getattr(self, hook)
+        home = getattr(found, "__module__", "")
+        # What wraps a function takes on its module.
+        return hook in vars(self) or hasattr(found, "__wrapped__") or not home.startswith(_FACE)
+
+    def _outputs(self, x: Tensor) -> Any:
+        inner = self.activations_and_grads
+        if isinstance(inner, ActivationsAndGradients):
+            return inner(x)
+        # A stand-in of the user's is used to a model that is in eval mode all along.
+        with evaluating(tuple(self.model.modules())):
+            return inner(x)
 
     def _differentiate(self, score: Tensor, x: Tensor) -> None:
         inner = self.activations_and_grads
         if isinstance(inner, ActivationsAndGradients):
             inner.differentiate(score, *([x] if self.compute_input_gradient else []))
-        else:  # a stand-in of the user's, which waits for a backward pass through everything
+        else:  # it waits for a backward pass through everything
             with kept_gradients(self.model):
                 score.backward(retain_graph=True)
 

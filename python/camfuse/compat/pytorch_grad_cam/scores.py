@@ -37,13 +37,36 @@ def total_score(targets: Sequence[Target], outputs: Any, batch: int) -> Tensor:
             number that depends on the model.
     """
     images = min(len(outputs), batch)
+    check_targets(targets, images, others=not isinstance(outputs, Tensor))
+    return scores_of(targets, outputs).sum()
+
+
+def check_targets(targets: Sequence[Target], images: int, *, others: bool = False) -> None:
+    """Checks that there is a target for each image.
+
+    Args:
+        targets: The targets.
+        images: How many images there are.
+        others: Whether more targets are in order, as for outputs that are no tensor.
+
+    Raises:
+        ValueError: If there are too few.
+    """
     if len(targets) < images:
         raise ValueError(f"targets: expected one per image, {images}, got {len(targets)}")
-    if isinstance(outputs, Tensor) and len(targets) > images:
+    if len(targets) > images and not others:
         warnings.warn(
             f"targets: expected one per image, {images}; {len(targets) - images} more are not used",
-            stacklevel=4,
+            stacklevel=6,
         )
+
+
+def scores_of(targets: Sequence[Target], outputs: Any) -> Tensor:
+    """The score ``[n]`` of each output by its own target.
+
+    Raises:
+        ValueError: If a target returns no number.
+    """
     scores = [target(output) for target, output in zip(targets, outputs, strict=False)]
     for target, score in zip(targets, scores, strict=False):
         if not isinstance(score, Tensor) or score.numel() != 1:
@@ -51,4 +74,4 @@ def total_score(targets: Sequence[Target], outputs: Any, batch: int) -> Tensor:
             raise ValueError(
                 f"targets: expected a number from {type(target).__name__}, as a tensor, got {got}"
             )
-    return torch.stack([score.reshape(()) for score in scores]).sum()
+    return torch.stack([score.reshape(()) for score in scores])
