@@ -23,14 +23,16 @@ class Frozen:
     requires grad, skips the modules inside.
 
     Args:
-        modules: Whose parameters and buffers. If one of them is part of a graph already, all stay
-            as they are.
+        modules: Whose parameters and buffers. If one of them is part of a graph already, or some
+            other tensor of a module requires grad, all stay as they are.
     """
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         self._tensors: list[Tensor] = []
         tensors = {id(one): one for one in state_tensors(modules)}
-        if any(one.requires_grad and not one.is_leaf for one in tensors.values()):
+        others = (one for module in modules for one in vars(module).values())
+        foreign = any(isinstance(one, Tensor) and one.requires_grad for one in others)
+        if foreign or any(one.requires_grad and not one.is_leaf for one in tensors.values()):
             return
         with _lock:
             self._tensors = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -58,8 +59,8 @@ class Watch(Taps):
         super().__init__(list(names), reshape)
         self.names, self.gradients = names, gradients
         self.open = True
-        self.frozen = Frozen(())
-        self._modules: tuple[nn.Module, ...] = ()  # what was frozen in the pass
+        self._held: dict[int, Frozen] = {}  # by thread
+        self._modules: tuple[nn.Module, ...] = ()  # what was frozen in the last pass
         self._given: set[int] = set()  # ids of the tensors that the model was called with
         self._rooted: set[nn.Module] = set()
         self._recomputing = False
@@ -77,14 +78,20 @@ class Watch(Taps):
         """
         self.end()  # what an interrupted pass left behind
         self.clear()
-        self.frozen = Frozen(modules)
-        self._modules = tuple(modules) if self.frozen else ()
+        self._held[threading.get_ident()] = frozen = Frozen(modules)
+        self._modules = tuple(modules) if frozen else ()
         self._given = set(map(id, given))
 
     def end(self) -> None:
-        """The pass has ended, one way or another."""
-        self.frozen.release()
+        """This thread's pass has ended, one way or another."""
+        if (frozen := self._held.pop(threading.get_ident(), None)) is not None:
+            frozen.release()
         self._given = set()
+
+    def end_all(self) -> None:
+        """No pass is watched any longer."""
+        while self._held:
+            self._held.popitem()[1].release()
 
     def clear(self) -> None:
         """Forgets the last pass."""
@@ -98,12 +105,12 @@ class Watch(Taps):
 
     def differentiate(self, score: Tensor, *also: Tensor, retain_graph: bool = False) -> None:
         """As for taps; nothing of the graph is held afterwards unless it is to be retained."""
-        self._recomputing, self.frozen = True, Frozen(self._modules)
+        self._recomputing, frozen = True, Frozen(self._modules)
         try:
             super().differentiate(score, *also, retain_graph=retain_graph)
         finally:
             self._recomputing = False
-            self.frozen.release()
+            frozen.release()
             if not retain_graph:
                 for tap in (tap for calls in self.calls.values() for tap in calls):
                     tap.edge = None

@@ -367,7 +367,7 @@ def _let_go(watch: Watch, handles: list[RemovableHandle]) -> None:
     for handle in handles:
         handle.remove()
     handles.clear()
-    watch.end()
+    watch.end_all()
 
 
 def _check_classes(class_idx: Any, batch: int) -> None:
