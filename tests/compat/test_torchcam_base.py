@@ -1,4 +1,4 @@
-"""The contract of the base class: what subclasses define keeps its meaning; the rest is checked."""
+"""The base class: what subclasses define keeps its meaning, and what does not fit is refused."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import torchcam.methods.core
 import torchcam.methods.gradient
 from torch import nn
 from torch.testing import assert_close
+from torchcam_models import call, images, net
 
 import camfuse.compat.torchcam as face
 import camfuse.compat.torchcam.methods as ours
-from torchcam_models import call, images, net
 
 MODULES = [
     "torchcam",
@@ -68,7 +68,9 @@ def test_calls_take_the_same_arguments(name, method):
 class Weights:
     def _get_weights(self, class_idx, scores, **kwargs):
         self._backprop(scores, class_idx, **kwargs)
-        return [-A.mean((2, 3)) * G.amax((2, 3)) for A, G in zip(self.hook_a, self.hook_g)]
+        return [
+            -A.mean((2, 3)) * G.amax((2, 3)) for A, G in zip(self.hook_a, self.hook_g, strict=True)
+        ]
 
 
 class Unrectified:

@@ -7,9 +7,9 @@ import torch
 import torchcam.methods as theirs
 from torch import nn
 from torch.testing import assert_close
+from torchcam_models import call, images, net
 
 import camfuse.compat.torchcam.methods as ours
-from torchcam_models import call, images, net
 
 
 def assert_alike(raw, expected):

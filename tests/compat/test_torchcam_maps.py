@@ -7,9 +7,9 @@ import torch
 import torchcam.methods as theirs
 from parity import SUBJECTS, subject
 from torch.testing import assert_close
+from torchcam_models import call, images, net
 
 import camfuse.compat.torchcam.methods as ours
-from torchcam_models import call, images, net
 
 METHODS = {
     "GradCAM": {},
@@ -248,3 +248,46 @@ def test_legrad_needs_no_gradients_of_the_callers_pass():
         with torch.inference_mode():
             model(x)
         assert_close(extractor(4), expected)
+
+
+class Scaled(type(net())):
+    """Is told by how much each image is scaled, and overwrites the images."""
+
+    def forward(self, x, scale=None, *, shift):
+        return super().forward(x.mul_(scale[:, None, None, None]) + shift["by"])
+
+
+@pytest.mark.parametrize("method", ["ScoreCAM", "SSCAM", "ISCAM", "SmoothGradCAMpp"])
+def test_other_arguments_of_the_model_are_passed_on(method):
+    torch.manual_seed(0)
+    model, x = Scaled().eval(), images()
+    options = {} if method == "ScoreCAM" else {"num_samples": 2}
+    (expected,) = call(getattr(ours, method), net(), "last", x, 1, **options)[0]
+    torch.manual_seed(7)
+    with getattr(ours, method)(model, "last", **options) as extractor:
+        model(x.clone(), torch.ones(2), shift={"by": 0})
+        assert_close(extractor(1), [expected])
+
+
+def test_masks_of_a_list_of_images_are_refused():
+    class Detector(type(net())):
+        def forward(self, xs):
+            return super().forward(torch.stack(xs))
+
+    torch.manual_seed(0)
+    model = Detector().eval()
+    with ours.ScoreCAM(model, "last") as extractor:
+        model(list(images()))
+        with pytest.raises(ValueError, match="a batch of images"):
+            extractor(1)
+
+
+@pytest.mark.parametrize("compiled_first", [True, False])
+def test_compiled_models_have_the_same_maps(compiled_first):
+    model, x = net(), images()
+    compiled = torch.compile(model, backend="eager")
+    if compiled_first:
+        compiled(x)
+    with ours.GradCAM(compiled, "_orig_mod.last") as extractor:
+        found = extractor(1, compiled(x))
+    assert_close(found, call(ours.GradCAM, net(), "last", x, 1)[0])

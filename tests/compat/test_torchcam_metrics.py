@@ -14,12 +14,12 @@ import torchcam.metrics
 import torchcam.utils
 from PIL import Image
 from torch.testing import assert_close
+from torchcam_models import images, net
 
 import camfuse.compat.torchcam.explain
 import camfuse.compat.torchcam.methods as our_methods
 import camfuse.compat.torchcam.metrics
 import camfuse.compat.torchcam.utils
-from torchcam_models import images, net
 
 METRICS = (camfuse.compat.torchcam.metrics, torchcam.metrics)
 METHODS = (our_methods, their_methods)

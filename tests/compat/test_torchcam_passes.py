@@ -13,17 +13,17 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
+from torchcam_models import Net, call, images, net
 
 from camfuse.compat.torchcam.methods import (
     CAM,
+    SSCAM,
     GradCAM,
     LayerCAM,
     RefineCAM,
     ScoreCAM,
     SmoothGradCAMpp,
-    SSCAM,
 )
-from torchcam_models import Net, call, images, net
 
 
 def trainable(model):
@@ -303,7 +303,7 @@ def test_no_grad_is_told_from_other_mistakes():
     with GradCAM(model, "last") as extractor:
         with torch.no_grad():
             scores = model(images())
-        with pytest.raises(RuntimeError, match="as under torch.no_grad"):
+        with pytest.raises(RuntimeError, match=r"as under torch\.no_grad"):
             extractor(1, scores)
         scores = model(images())
         with pytest.raises(RuntimeError, match="depend on none"):

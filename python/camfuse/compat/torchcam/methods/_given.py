@@ -7,29 +7,34 @@ from typing import Any
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from camfuse.inputs import image_list
 from camfuse.structures import tensors_in
 
 
 class Given:
     """The arguments of a pass.
 
-    Attributes:
-        image: A copy of the first tensor among them ``[B, ...]``, as the model may overwrite it.
-
     Args:
         args: Positional ones.
         kwargs: Keyword ones.
-
-    Raises:
-        ValueError: If there is no tensor with a batch axis among them.
     """
 
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         first = next((one for one in tensors_in([args, kwargs]) if one.ndim), None)
-        if first is None:
-            raise ValueError("inputs: expected a tensor with a batch axis, got none")
-        self.image = first.detach().clone()
-        self._arguments = tree_map(lambda one: self.image if one is first else one, (args, kwargs))
+        alone = first is None or image_list([*args, *kwargs.values()]) is not None
+        self._image = None if alone else first.detach().clone()  # type: ignore[union-attr]
+        self._arguments = tree_map(lambda one: self._image if one is first else one, (args, kwargs))
+
+    @property
+    def image(self) -> Tensor:
+        """A copy of the first tensor among them ``[B, ...]``, as the model may overwrite it.
+
+        Raises:
+            ValueError: If there is no batch, as where detectors take a list of images.
+        """
+        if self._image is None:
+            raise ValueError("inputs: expected the model to take a batch of images, got none")
+        return self._image
 
     def with_image(
         self, image: Tensor, samples: Tensor | None = None

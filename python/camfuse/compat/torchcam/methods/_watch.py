@@ -131,5 +131,5 @@ class Watch(Taps):
         self.root = partial(unrecorded, layer=name) if self._modules else leaf
         with contextlib.nullcontext() if self.gradients else torch.no_grad():
             flowing = super()._on_forward(module, args, output)
-        del self.calls[module][:-1]
+        del self.calls.get(module, [])[:-1]  # another thread's pass may have begun meanwhile
         return flowing

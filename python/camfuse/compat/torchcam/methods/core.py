@@ -73,7 +73,7 @@ class _CAM:
         if reshape_transform is not None and target_layer is None:
             raise ValueError("target_layer: expected one beside reshape_transform, got None")
         self.model = model
-        self.submodule_dict = dict(model.named_modules())
+        self.submodule_dict: dict[str, nn.Module] = dict(model.named_modules())
         self.target_names = self._resolve_names(target_layer, input_shape)
         self._relu = False
         self._score_used = False
