@@ -283,11 +283,17 @@ def test_masks_of_a_list_of_images_are_refused():
 
 
 @pytest.mark.parametrize("compiled_first", [True, False])
-def test_compiled_models_have_the_same_maps(compiled_first):
-    model, x = net(), images()
-    compiled = torch.compile(model, backend="eager")
+@pytest.mark.parametrize("in_place", [pytest.param(True, marks=pytest.mark.slow), False])
+def test_compiled_models_have_the_same_maps(compiled_first, in_place):
+    torch.compiler.reset()
+    model, x, layer = net(), images(), "last"
+    if in_place:
+        model.compile(backend="eager")
+    else:
+        model, layer = torch.compile(model, backend="eager"), "_orig_mod.last"
     if compiled_first:
-        compiled(x)
-    with ours.GradCAM(compiled, "_orig_mod.last") as extractor:
-        found = extractor(1, compiled(x))
+        model(x)
+    with ours.GradCAM(model, layer) as extractor:
+        found = extractor(1, model(x))
     assert_close(found, call(ours.GradCAM, net(), "last", x, 1)[0])
+    assert all(one.requires_grad for one in model.parameters())

@@ -15,6 +15,7 @@ from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 from torchcam_models import Net, call, images, net
 
+import camfuse
 from camfuse.compat.torchcam.methods import (
     CAM,
     SSCAM,
@@ -342,6 +343,24 @@ def test_scores_may_be_explained_several_times_and_under_no_grad():
     assert not found[0][0].requires_grad
 
 
+def test_a_part_of_a_model_may_be_run_alone_after_a_whole_pass():
+    model = net().requires_grad_(False)
+    model.fc.requires_grad_(True)
+    with GradCAM(model, "last") as extractor:
+        model(images())
+        scores = model.fc(model.last(torch.rand(2, 8, 4, 4)).mean((2, 3)))
+        (found,) = extractor(1, scores, retain_graph=True)
+        assert found.shape == (2, 4, 4)
+        scores.sum().backward()
+    assert model.fc.weight.grad is not None
+
+
+def test_a_layer_given_twice_has_two_maps():
+    with GradCAM(model := net(), ["last", model.last]) as extractor:
+        first, second = extractor(1, model(images()))
+    assert_close(first, second)
+
+
 def test_disabled_hooks_leave_a_pass_alone():
     model = net()
     with GradCAM(model, "last", enable_hooks=False) as extractor:
@@ -407,6 +426,38 @@ def test_attention_keeps_its_plain_path_while_nothing_requires_grad():
     with GradCAM(model, "0.layers.1.norm1") as extractor:
         (found,) = extractor(1, model(torch.randn(2, 5, 8)))
     assert found.shape == (2, 8)
+
+
+TRANSFORMS = {
+    "grad": lambda model, x: torch.func.grad(
+        lambda p: torch.func.functional_call(model, p, (x,)).square().sum()
+    )({name: one.detach() for name, one in model.named_parameters()}),
+    "vmap": lambda model, x: torch.func.vmap(lambda one: model(one[None]))(x),
+    "jacrev": lambda model, x: torch.func.jacrev(model)(x),
+    "jvp": lambda model, x: torch.func.jvp(model, (x,), (x,)),
+    "trace": lambda model, x: torch.jit.trace(model, x)(x),
+    "export": lambda model, x: torch.export.export(model, (x,)).module()(x),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_passes_over_stand_ins_are_left_alone(name):
+    model, x = net(), images()
+    expected = TRANSFORMS[name](net(), x)
+    with GradCAM(model, "last"):
+        found = TRANSFORMS[name](model, x)
+    assert_close(found, expected)
+    assert all(trainable(model))
+
+
+def test_camfuses_own_maps_of_a_watched_model_are_the_same():
+    expected = camfuse.layer_cams(net(), images(), layers="conv", target=1)
+    with GradCAM(model := net(), "norm"):
+        found = camfuse.layer_cams(model, images(), layers="conv", target=1)
+    assert found.names == expected.names
+    for name in found.names:
+        assert_close(found[name], expected[name])
 
 
 OWN_PASSES = {

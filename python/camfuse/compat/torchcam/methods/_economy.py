@@ -20,46 +20,58 @@ class Frozen:
     """Parameters that require no grad until released; by several holders, until the last lets go.
 
     Attention takes its plain path for as long: the fast one, which it would choose where nothing
-    requires grad, skips the modules inside.
-
-    Args:
-        modules: Whose parameters and buffers. If one of them is part of a graph already, or some
-            other tensor of a module requires grad, all stay as they are.
+    requires grad, skips the modules inside. An interrupt may come at any time: what is held is
+    known before it changes.
     """
 
-    def __init__(self, modules: Sequence[nn.Module]) -> None:
+    def __init__(self) -> None:
         self._tensors: list[Tensor] = []
+
+    def hold(self, modules: Sequence[nn.Module]) -> bool:
+        """Holds the parameters and buffers of modules, and says whether there are any to hold.
+
+        There are none where nothing requires grad, or where one of them is part of a graph, or some
+        other tensor of a module requires grad: somebody will differentiate further.
+        """
         tensors = {id(one): one for one in state_tensors(modules)}
         others = (one for module in modules for one in vars(module).values())
         foreign = any(isinstance(one, Tensor) and one.requires_grad for one in others)
         if foreign or any(one.requires_grad and not one.is_leaf for one in tensors.values()):
-            return
+            return False
         with _lock:
-            self._tensors = [
-                one for key, one in tensors.items() if one.requires_grad or key in _holders
-            ]
-            if self and not _holders:
-                _fastpath[:] = [torch.backends.mha.get_fastpath_enabled()]
+            for key, one in tensors.items():
+                if one.requires_grad or key in _holders:
+                    self._tensors.append(one)
+                    _holders[key] = _holders.get(key, 0) + 1
+                    one.requires_grad_(False)
+            if self._tensors and not _fastpath:
+                _fastpath.append(torch.backends.mha.get_fastpath_enabled())
                 torch.backends.mha.set_fastpath_enabled(False)
-            for one in self._tensors:
-                _holders[id(one)] = _holders.get(id(one), 0) + 1
-                one.requires_grad_(False)
-
-    def __bool__(self) -> bool:
-        """Whether anything is held."""
         return bool(self._tensors)
 
     def release(self) -> None:
         """Lets go; a second time, nothing happens."""
         with _lock:
-            for one in self._tensors:
-                _holders[id(one)] -= 1
-                if not _holders[id(one)]:
-                    del _holders[id(one)]
+            while self._tensors:
+                one = self._tensors[-1]
+                if others := _holders.pop(id(one), 1) - 1:
+                    _holders[id(one)] = others
+                else:
                     one.requires_grad_(True)
-            if self._tensors and not _holders:
+                self._tensors.pop()
+            if _fastpath and not _holders:
                 torch.backends.mha.set_fastpath_enabled(_fastpath.pop())
-            self._tensors = []
+
+
+def is_transformed() -> bool:
+    """Whether a model runs on stand-ins: traced, exported, or under a transform of torch.func."""
+    if torch.compiler.is_dynamo_compiling():
+        return False  # hooks are compiled with the model, and run as they are written
+    return (
+        torch._C._get_tracing_state() is not None
+        or torch.compiler.is_exporting()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+    )
 
 
 class Unrecorded(torch.autograd.Function):

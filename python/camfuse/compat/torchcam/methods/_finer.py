@@ -138,7 +138,7 @@ class FinerCAM(Delegate):
                         f"comparison_idx: expected classes other than {own}, each once, got {row}"
                     )
             references = torch.tensor(rows, device=scores.device)
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             mean = scores.gather(1, references).mean(1, keepdim=True)
             contrast: Tensor = scores.gather(1, column) - self.gamma * mean
         return contrast

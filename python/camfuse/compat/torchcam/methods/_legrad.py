@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from camfuse.compat.torchcam.methods._economy import is_transformed
 from camfuse.compat.torchcam.methods._targets import ClassIdx, Targets
 from camfuse.compat.torchcam.methods._watch import WeakHook
 from camfuse.compat.torchcam.methods.core import _CAM
@@ -77,7 +78,7 @@ class LeGrad(_CAM):
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], idx: int
     ) -> None:
         """Keeps what a block is called with: copies, as it may be overwritten."""
-        if not self._hooks_enabled:
+        if not self._hooks_enabled or is_transformed():
             return
         bound = inspect.signature(module.forward).bind(*args, **kwargs).arguments if kwargs else {}
         self._given[idx] = tree_map_only(

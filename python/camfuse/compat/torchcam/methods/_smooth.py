@@ -51,10 +51,8 @@ class SmoothGradCAMpp(_GradCAM):
         self.num_samples, self.std = num_samples, std
         self._given: Given | None = None
 
-    def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        super()._begin(module, args, kwargs)
-        if self._hooks_enabled:
-            self._given = Given(args, kwargs)
+    def _keep(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._given = Given(args, kwargs)
 
     def _get_weights(
         self,

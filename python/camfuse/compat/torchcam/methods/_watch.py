@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from camfuse.compat.taps import Tap, Taps, leaf
-from camfuse.compat.torchcam.methods._economy import Frozen, unrecorded
+from camfuse.compat.torchcam.methods._economy import Frozen, is_transformed, unrecorded
 
 
 class WeakHook:
@@ -78,20 +78,22 @@ class Watch(Taps):
         """
         self.end()  # what an interrupted pass left behind
         self.clear()
-        self._held[threading.get_ident()] = frozen = Frozen(modules)
-        self._modules = tuple(modules) if frozen else ()
+        self._held[threading.get_ident()] = frozen = Frozen()
+        self._modules = tuple(modules) if frozen.hold(modules) else ()
         self._given = set(map(id, given))
 
     def end(self) -> None:
         """This thread's pass has ended, one way or another."""
-        if (frozen := self._held.pop(threading.get_ident(), None)) is not None:
+        if (frozen := self._held.get(threading.get_ident())) is not None:
             frozen.release()
+        self._held.pop(threading.get_ident(), None)
         self._given = set()
 
     def end_all(self) -> None:
         """No pass is watched any longer."""
-        while self._held:
-            self._held.popitem()[1].release()
+        for frozen in list(self._held.values()):
+            frozen.release()
+        self._held.clear()
 
     def clear(self) -> None:
         """Forgets the last pass."""
@@ -105,8 +107,9 @@ class Watch(Taps):
 
     def differentiate(self, score: Tensor, *also: Tensor, retain_graph: bool = False) -> None:
         """As for taps; nothing of the graph is held afterwards unless it is to be retained."""
-        self._recomputing, frozen = True, Frozen(self._modules)
+        self._recomputing, frozen = True, Frozen()
         try:
+            frozen.hold(self._modules)
             super().differentiate(score, *also, retain_graph=retain_graph)
         finally:
             self._recomputing = False
@@ -116,7 +119,7 @@ class Watch(Taps):
                     tap.edge = None
 
     def _on_forward(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        if not self.open:
+        if not self.open or is_transformed():
             return None
         unrooted = isinstance(output, Tensor) and not output.requires_grad and self.gradients
         if self._recomputing:
@@ -128,7 +131,8 @@ class Watch(Taps):
             if id(output) in self._given:
                 output = output.clone()  # the caller's own tensor must not join a graph
         name = self.names[module]
-        self.root = partial(unrecorded, layer=name) if self._modules else leaf
+        unknown = self._modules and threading.get_ident() in self._held
+        self.root = partial(unrecorded, layer=name) if unknown else leaf
         with contextlib.nullcontext() if self.gradients else torch.no_grad():
             flowing = super()._on_forward(module, args, output)
         del self.calls.get(module, [])[:-1]  # another thread's pass may have begun meanwhile

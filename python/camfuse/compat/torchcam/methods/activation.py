@@ -113,10 +113,8 @@ class ScoreCAM(_CAM):
         self._given: Given | None = None
         self._draws = 1  # masked images for each channel
 
-    def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        super()._begin(module, args, kwargs)
-        if self._hooks_enabled:
-            self._given = Given(args, kwargs)
+    def _keep(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._given = Given(args, kwargs)
 
     def _get_weights(
         self, class_idx: Any, *args: Any, targets: Targets | None = None

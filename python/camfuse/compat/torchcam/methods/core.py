@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from camfuse import ops
+from camfuse.compat.torchcam.methods._economy import is_transformed
 from camfuse.compat.torchcam.methods._maps import resized
 from camfuse.compat.torchcam.methods._targets import OutputTarget, Targets, per_sample
 from camfuse.compat.torchcam.methods._utils import locate_candidate_layer
@@ -148,11 +149,15 @@ class _CAM:
             self.reset_hooks()
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not self._hooks_enabled:
+        if not self._hooks_enabled or is_transformed():
             return
         given = list(tensors_in([args, kwargs]))
         self._watch.begin(self._unrecorded_modules(given), given)
         self.hook_a = [None] * len(self.target_names)
+        self._keep(args, kwargs)
+
+    def _keep(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Remembers what the model is called with, for extractors that run it again."""
 
     def _end(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         self._watch.end()
