@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from camfuse.captured import Captured
-from camfuse.inputs import call_arguments, first_image
+from camfuse.inputs import Inputs, call_arguments, first_image
 from camfuse.methods.base import LayerMaps, PassMethod, Scene, UndefinedError, wide
 from camfuse.preserve import (
     borrowed_buffers,
@@ -27,7 +27,7 @@ from camfuse.preserve import (
     random_state,
     state_tensors,
 )
-from camfuse.targets import resolve_targets
+from camfuse.targets import Target, resolve_targets
 
 _Call = tuple[nn.Module, int]  # a module, and which of its calls
 _Maps = list[tuple[Tensor, Tensor]]  # by target: maps [B, N] and scales [B]
@@ -52,10 +52,10 @@ def attention_maps(scene: Scene) -> Iterator[LayerMaps | tuple[Captured, Undefin
             yield layer, UndefinedError(reason)
         return
     wanted = {(layer.module, layer.call) for layer in scene.layers}
-    counter = _Attentions(scene, wanted)
+    counter = Attentions(scene.model, scene.inputs, wanted)
     counter.run()
     single = {call for call in wanted if counter.counts[call] == 1}
-    differentiator = _Attentions(scene, single, head)
+    differentiator = Attentions(scene.model, scene.inputs, single, head, scene.target)
     if single:
         differentiator.run()
     for layer in scene.layers:
@@ -77,31 +77,48 @@ def _reason(attentions: int) -> str:
 
 
 def _head_of(model: nn.Module) -> _Head | None:
-    """From the mean of tokens ``[B, C]`` to logits, as the model makes them of its last ones."""
+    """From tokens ``[B, N, C]`` to logits, as the model makes them of the mean of its last ones."""
     encoder, heads = getattr(model, "encoder", None), getattr(model, "heads", None)
     norm = getattr(encoder, "ln", None)
     if isinstance(norm, nn.Module) and isinstance(heads, nn.Module):  # torchvision
-        return lambda tokens: heads(norm(tokens))
+        return lambda tokens: heads(norm(tokens.mean(1)))
     parts = [getattr(model, name, None) for name in ("norm", "fc_norm", "head")]
     known = all(isinstance(part, nn.Module) for part in (*parts, getattr(model, "blocks", None)))
     others = [getattr(model, name, None) for name in ("head_dist", "attn_pool")]
     if known and others == [None, None]:  # timm
-        return nn.Sequential(*parts)  # type: ignore[arg-type]
+        head = nn.Sequential(*parts)  # type: ignore[arg-type]
+        return lambda tokens: head(tokens.mean(1))
     return None
 
 
-class _Attentions(TorchFunctionMode):
+class Attentions(TorchFunctionMode):
     """Runs a model and sees its attention probabilities.
 
     Args:
-        scene: What to run.
+        model: What to run.
+        inputs: What to run it on.
         calls: Which calls of which modules are of interest.
-        head: If given, each of them contains one attention, and is differentiated.
+        head: From the tokens that such a module returns to logits. If given, each of them contains
+            one attention, and is differentiated.
+        target: Which logits.
+
+    Attributes:
+        counts: How many attentions ran inside each of the calls.
+        found: For those that returned what their attention attends to, by target: maps ``[B, N]``
+            over all tokens, and scales ``[B]``.
     """
 
-    def __init__(self, scene: Scene, calls: set[_Call], head: _Head | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        inputs: Inputs,
+        calls: set[_Call],
+        head: _Head | None = None,
+        target: Target = None,
+    ) -> None:
         super().__init__()
-        self.scene, self.calls, self.head = scene, calls, head
+        self.model, self.inputs, self.calls = model, inputs, calls
+        self.head, self.target = head, target
         self.counts: Counter[_Call] = Counter()
         self.found: dict[_Call, _Maps] = {}
         self._thread = threading.get_ident()
@@ -111,9 +128,9 @@ class _Attentions(TorchFunctionMode):
 
     def run(self) -> None:
         """One forward pass; the model is left as it was found."""
-        model, modules = self.scene.model, tuple(self.scene.model.modules())
-        args, kwargs = call_arguments(model, self.scene.inputs, create_graph=False)
-        image = first_image(self.scene.inputs)
+        model, modules = self.model, tuple(self.model.modules())
+        args, kwargs = call_arguments(model, self.inputs, create_graph=False)
+        image = first_image(self.inputs)
         with one_at_a_time, contextlib.ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.set_grad_enabled(self.head is not None))
@@ -153,7 +170,7 @@ class _Attentions(TorchFunctionMode):
         batch, count, _ = tokens.shape
         if probabilities.shape[-1] != count or self.head is None:
             return
-        scores = resolve_targets(self.scene.target, self.head(tokens.mean(1)), batch).values
+        scores = resolve_targets(self.target, self.head(tokens), batch).values
         maps = []
         for score in scores:
             gradient = None
@@ -232,7 +249,7 @@ class _Attentions(TorchFunctionMode):
             return self._attend(*args, **kwargs)
 
         def softmax(scores: Tensor, dim: int) -> Tensor:
-            batch = len(first_image(self.scene.inputs))
+            batch = len(first_image(self.inputs))
             probabilities = scores.softmax(dim)
             square = probabilities.shape[-1] == probabilities.shape[-2]
             fits = square and len(probabilities) % batch == 0
