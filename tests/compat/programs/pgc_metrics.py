@@ -12,13 +12,13 @@ from pytorch_grad_cam.metrics.road import (
     ROADMostRelevantFirst,
 )
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
-from torchvision.models import mobilenet_v3_small
+from torchvision.models import resnet18
 
 torch.manual_seed(0)
-model = mobilenet_v3_small(weights=None, num_classes=5)
+model = resnet18(weights=None, num_classes=5)
 images = torch.rand(2, 3, 48, 48)
 targets = [ClassifierOutputSoftmaxTarget(1), ClassifierOutputSoftmaxTarget(2)]
-maps = GradCAM(model, [model.features[-1]])(images, targets)
+maps = GradCAM(model, [model.layer3])(images, targets)
 
 results = {"maps": maps}
 scores, visualizations = CamMultImageConfidenceChange()(

@@ -19,7 +19,7 @@ class SegmentationModelOutputWrapper(torch.nn.Module):
 
 
 class OwnTarget:
-    """The sum of one class's output where that class is the highest."""
+    """The sum of one class's output inside a mask."""
 
     def __init__(self, category, mask):
         self.category = category
@@ -35,7 +35,8 @@ model = SegmentationModelOutputWrapper(model)
 input_tensor = torch.rand(1, 3, 96, 96)
 output = model(input_tensor)
 category = int(output[0].mean((1, 2)).argmax())
-mask = np.float32(output[0].argmax(0).detach().numpy() == category)
+scores = output[0, category].detach().numpy()
+mask = np.float32(scores > np.median(scores))
 
 results = {"mask": mask}
 target_layers = [model.model.backbone["16"]]
