@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import torch
+from PIL import Image
 from skimage import data
 from torch import Tensor
 from torch.nn import functional as F
 
 from camfuse.images import IMAGENET_MEAN, IMAGENET_STD
+
+
+def cat_image() -> Image.Image:
+    """As it is: 451 x 300 pixels."""
+    return Image.fromarray(data.chelsea())
 
 
 def cat(size: int) -> Tensor:
