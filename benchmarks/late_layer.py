@@ -1,7 +1,8 @@
 """One late layer's map against pytorch-grad-cam 1.5.7, on the same model, layer and images.
 
 pytorch-grad-cam normalizes a map once at layer resolution and once more after upsampling; the check
-that both sides compute the same thing applies that second normalization to camfuse's maps.
+that both sides compute the same thing applies that second normalization to camfuse's maps. Layers
+that a later module overwrites in place are left out, as pytorch-grad-cam then sees what was written.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ BATCH = 4
 LAYERS = {
     "resnet50": "layer4.2",
     "resnet152": "layer4.2",
-    "densenet161": "features.norm5",
+    "densenet161": "features.denseblock4",
     "vgg19": "features",
     "convnext_tiny": "features",
     "efficientnet-lite0": "_blocks.15",

@@ -30,7 +30,10 @@ def build(name: str) -> nn.Module:
     torch.manual_seed(0)
     if name == "efficientnet-lite0":
         return load_model("efficientnet-lite:0").module.requires_grad_(False)
-    return getattr(torchvision.models, name)(weights=None).eval().requires_grad_(False)
+    model: nn.Module = getattr(torchvision.models, name)(weights=None)
+    if name == "vit_b_16":  # its last layer begins as 0, and so would all gradients be
+        nn.init.normal_(model.heads.head.weight, std=0.02)
+    return model.eval().requires_grad_(False)
 
 
 def image(batch: int, size: int = 224) -> Tensor:
