@@ -40,7 +40,7 @@ def run(quick: bool) -> list[Claim]:
 
 
 def contestants(
-    side: int, panel: tuple[int, int], pixel_format: str, frames: int = FRAMES
+    side: int, panel: tuple[int, int], pixel_format: ops.PixelFormat, frames: int = FRAMES
 ) -> tuple[Work, Work]:
     """The two sides as functions without arguments; their results are compared first."""
     Hp, Wp = panel

@@ -8,13 +8,14 @@ comparison, and against plain ones. Last, what a layer costs where there are mor
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 import camfuse
-from benchmarks.harness import Claim, compare, once
+from benchmarks.harness import Claim, alternate, compare
 from benchmarks.models import build
 from benchmarks.photographs import cat
 from camfuse.metrics.scoring import Scorer
@@ -47,7 +48,7 @@ def run(quick: bool) -> list[Claim]:
             detail = pair.detail("passes", "ybroad")
             claims.append(Claim(f"ybROAD / {kind} passes", name, pair.ratio, f"<= {bound}", detail))
             print(f"{name}: ybROAD / {kind} passes {pair.ratio:.2f}", flush=True)
-        claims.append(growth(name, stack, model, image))
+        claims.append(growth(name, stack, model, image, quick))
     return claims
 
 
@@ -80,14 +81,20 @@ def scoring(stack: camfuse.CamStack, model: nn.Module, image: Tensor) -> Callabl
     return lambda: camfuse.ybroad(stack, model, image, seeds=(0,), batch_size=BATCH_SIZE)
 
 
-def growth(name: str, stack: camfuse.CamStack, model: nn.Module, image: Tensor) -> Claim:
+def growth(
+    name: str, stack: camfuse.CamStack, model: nn.Module, image: Tensor, quick: bool
+) -> Claim:
     """What the third eight layers cost, over what the second eight cost."""
-    names = [*stack.names, *(one for one in camfuse.layer_cams(model, image).names)][: max(COUNTS)]
+    leaves = camfuse.layer_cams(model, image).names
+    # A module is selected with all its calls; only the first of them has the module's name.
+    names = [*stack.names, *(name for name in leaves if "#" not in name)][: max(COUNTS)]
     stack = camfuse.layer_cams(model, image, layers=names)
-    seconds = []
-    for count in COUNTS:
-        score = scoring(stack.select(layers=list(stack.names[:count])), model, image)
-        seconds.append(once(score))
-    ratio = (seconds[2] - seconds[1]) / (seconds[1] - seconds[0])
-    detail = {f"{count}_layers_s": one for count, one in zip(COUNTS, seconds, strict=True)}
+    works = [
+        scoring(stack.select(layers=list(stack.names[:count])), model, image) for count in COUNTS
+    ]
+    times = alternate(works, quick=quick, seconds=0)
+    rounds = zip(*times, strict=True)
+    ratio = statistics.median((most - more) / (more - few) for few, more, most in rounds)
+    middles = map(statistics.median, times)
+    detail = {f"{count}_layers_s": one for count, one in zip(COUNTS, middles, strict=True)}
     return Claim("ybROAD of layers 13 to 20 / of layers 5 to 12", name, ratio, "<= 1.3", detail)
