@@ -1,8 +1,8 @@
 """One late layer's map against pytorch-grad-cam 1.5.7, on the same model, layer and images.
 
 pytorch-grad-cam normalizes a map once at layer resolution and once more after upsampling; the check
-that both sides compute the same thing applies that second normalization to camfuse's maps. Layers
-that a later module overwrites in place are left out, as pytorch-grad-cam then sees what was written.
+that both sides compute the same thing applies that second normalization to camfuse's maps. No layer
+is taken that a later module overwrites in place: pytorch-grad-cam would see what was written.
 """
 
 from __future__ import annotations
