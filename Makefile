@@ -25,7 +25,7 @@ NATIVE := CMakeLists.txt $(shell find cmake csrc -type f)
 NATIVE_CODE := $(shell find csrc tests/emulator tests/standalone -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 .PHONY: demo test test-all test-gpu parity lint format sanitize cuda wheel smoke-wheel bench \
-  gpu-check bench-gpu sanitize-gpu clean
+  bench-ops gpu-check bench-gpu sanitize-gpu clean
 
 demo: $(BUILT)  ## A real animation: EfficientNet-Lite0 looks at a cat
 	$(VENV)/bin/camfuse demo --out demo
@@ -72,13 +72,16 @@ wheel: cuda  ## A wheel for other machines, with CUDA code inside, in dist/
 smoke-wheel: wheel  ## Tries that wheel in clean environments, without a compiler
 	$(PY) tools/smoke_wheel.py dist/camfuse-*.whl $(SMOKE_TORCH)
 
-bench: $(BUILT) $(VENV)/.dev  ## The measurements behind the README's figures
-	for name in all_layers memory memory_prediction late_layer layer_cam principal_map perturbation \
-	  impute ybroad render_frames; do \
-	  $(PY) -m benchmarks.$$name || exit 1; done
+bench: $(BUILT) $(VENV)/.dev  ## All measurements, and the pages that show them; takes hours
+	for name in $$($(PY) -c "from benchmarks.catalogue import ON_CPU; print(*ON_CPU)"); do \
+	  $(PY) -m benchmarks $$name --json benchmarks/results/$$name.json || exit 1; done
+	$(PY) -m benchmarks.table
+
+bench-ops: $(BUILT) $(VENV)/.dev  ## How long each native op takes, to compare two builds
+	$(PY) -m pytest benchmarks/test_ops.py --benchmark-only
 
 bench-gpu: $(BUILT) $(VENV)/.dev  ## What a GPU takes for layer_cam, fused_cam and render_frames
-	$(PY) -m benchmarks.gpu
+	$(PY) -m benchmarks gpu --json benchmarks/results/gpu.json
 
 gpu-check: $(GPU_CHECK)  ## Checks and times the CUDA ops on a GPU, without torch
 	$(GPU_CHECK)

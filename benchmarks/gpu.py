@@ -1,14 +1,12 @@
 """``layer_cam``, ``fused_cam`` and ``render_frames`` on a GPU, against PyTorch doing the same.
 
-Run: ``python -m benchmarks.gpu [--quick]``. Times are of CUDA events around many calls; inputs take
-turns, so that none is in the L2 cache when its turn comes. One claim is the worst case over shapes,
-batches, types and memory formats; all cases are printed above. Without a GPU it says so and ends.
+Times are of CUDA events around many calls; inputs take turns, so that none is in the L2 cache when
+its turn comes. One claim is the worst case over shapes, batches, types and memory formats; all
+cases are printed above. Without a GPU it says so and ends.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.harness import Claim, report
+from benchmarks.harness import Claim, NothingMeasured
 from camfuse import ops
 
 Op = Callable[[Tensor, Tensor], object]
@@ -162,7 +160,7 @@ def ratios(seconds: dict[str, float]) -> dict[str, float]:
 
 def claims(figures: dict[Case, dict[str, float]]) -> list[Claim]:
     """The worst case of each figure; what reading memory takes is asked of large layers only."""
-    made = []
+    made: list[Claim] = []
     for name in next(iter(figures.values())):
         against_sum = name.endswith("sum of A and G")
         held = {
@@ -175,7 +173,8 @@ def claims(figures: dict[Case, dict[str, float]]) -> list[Claim]:
         else:
             goal, worst = ">= 1", min
         if held:
-            made.append(Claim(name, worst(held.values()), goal, held))
+            case = worst(held, key=held.__getitem__)
+            made.append(Claim(name, case, held[case], goal, held))
     return made
 
 
@@ -227,32 +226,24 @@ def frames_per_second(pixel_format: ops.PixelFormat, rounds: int, frames: int = 
         return frames / gpu_seconds(lambda _: call(), rounds)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="f32 only, fewer rounds")
-    options = parser.parse_args()
+def run(quick: bool) -> list[Claim]:
+    """The worst cases, and the rates at which frames are rendered."""
     if not torch.cuda.is_available():
-        print("no CUDA device on this machine: nothing was measured")
-        return
-    rounds = 5 if options.quick else 11
+        raise NothingMeasured("no CUDA device on this machine: nothing was measured")
+    rounds = 5 if quick else 11
     device = torch.cuda.get_device_properties(0)
     print(f"{device.name}, torch {torch.__version__}")
     compiled = compiled_peers()
 
     figures = {}
-    for case in cases(options.quick):
+    for case in cases(quick):
         seconds = time_case(case, device.L2_cache_size, compiled, rounds)
         figures[case] = ratios(seconds)
         print(f"\n{case}: {case.bytes / 1e6:.1f} MB of A and G")
         for name, value in seconds.items():
             print(f"  {name:24} {value * 1e6:10.1f} us {case.bytes / value / 1e9:8.0f} GB/s")
     rates = {name: frames_per_second(name, rounds) for name in get_args(ops.PixelFormat)}
-    for name, rate in rates.items():
-        print(f"render_frames {name}: {rate:.0f} frames/s of 1360 x 448")
-    print()
-    report("gpu", claims(figures))
-    print(json.dumps({"device": device.name, "frames_per_second": rates}))
-
-
-if __name__ == "__main__":
-    main()
+    return claims(figures) + [
+        Claim("render_frames, frames of 1360 x 448 per second", name, rate, None)
+        for name, rate in rates.items()
+    ]

@@ -1,19 +1,20 @@
 """The native ``layer_cam`` against a bare ``sum`` of A and G, eager PyTorch and ``torch.compile``.
 
-Run: ``python -m benchmarks.layer_cam [--quick]``. One claim is the worst case over shapes, batches
-and memory formats; all cases are printed above.
+Over shapes of layers, batches and memory formats. Each eager and compiled form is first seen to
+give the same map.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from benchmarks.harness import Claim, Work, compare, report
+from benchmarks.harness import Claim, Pair, Work, alternate
+from benchmarks.models import BATCHES
 from camfuse import ops
 
 SHAPES = ((64, 112, 112), (256, 56, 56), (512, 28, 28), (1024, 14, 14), (2048, 7, 7))
@@ -63,74 +64,68 @@ def compiled(rule: ops.Rule) -> Eager | None:
 
 
 def ratios(
-    A: Tensor, G: Tensor, inductor: dict[ops.Rule, Eager | None], rounds: int
+    A: Tensor, G: Tensor, inductor: dict[ops.Rule, Eager | None], quick: bool
 ) -> dict[str, float]:
     """Every figure of one case, by claim."""
-
-    def ours(*rules: ops.Rule) -> Work:
-        return lambda: ops.layer_cam(A, G, rules)
-
-    def theirs(form: Eager) -> Work:
-        return lambda: form(A, G)
+    works: dict[str, Work] = {"sum": lambda: A.sum() + G.sum()}
+    works |= {rule: native(A, G, rule) for rule in GRADIENT_RULES}
+    works["all"] = native(A, G, *GRADIENT_RULES)
+    for rule, forms in EAGER.items():
+        works |= {f"{rule} {form.__name__}": partial(form, A, G) for form in forms}
+        if (function := inductor[rule]) is not None:
+            works[f"compiled {rule}"] = partial(function, A, G)
+        check_same(A, G, rule, [*forms, *filter(None, [inductor[rule]])])
+    times = dict(zip(works, alternate(list(works.values()), quick=quick), strict=True))
 
     found: dict[str, float] = {}
-    seconds: dict[ops.Rule, float] = {}
     for rule in GRADIENT_RULES:
-        pair = compare(lambda: A.sum() + G.sum(), ours(rule), rounds)
-        seconds[rule] = pair.theirs
-        found[f"{rule} / sum of A and G"] = pair.ratio
+        found[f"{rule} / sum of A and G"] = Pair.of(times["sum"], times[rule]).ratio
     for rule, forms in EAGER.items():
         found[f"best eager {rule} / ours"] = min(
-            compare(ours(rule), theirs(form), rounds).ratio for form in forms
+            Pair.of(times[rule], times[f"{rule} {form.__name__}"]).ratio for form in forms
         )
-        if (function := inductor[rule]) is not None:
-            pair = compare(ours(rule), theirs(function), rounds)
+        if inductor[rule] is not None:
+            pair = Pair.of(times[rule], times[f"compiled {rule}"])
             found[f"compiled {rule} / ours"] = pair.ratio
-    slowest = max(GRADIENT_RULES, key=seconds.__getitem__)
-    pair = compare(ours(slowest), ours(*GRADIENT_RULES), rounds)
-    found["all six rules / slowest rule"] = pair.ratio
+    slowest = max(GRADIENT_RULES, key=lambda rule: statistics.median(times[rule]))
+    found["all six rules / slowest rule"] = Pair.of(times[slowest], times["all"]).ratio
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one batch size, fewer rounds")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch._dynamo.config.recompile_limit = 64
-    rounds = 7 if options.quick else 11
-    inductor = {rule: compiled(rule) for rule in EAGER}
-    figures: dict[str, dict[str, float]] = {}
+def native(A: Tensor, G: Tensor, *rules: ops.Rule) -> Work:
+    """Our side."""
+    return lambda: ops.layer_cam(A, G, rules)
 
+
+def check_same(A: Tensor, G: Tensor, rule: ops.Rule, forms: list[Eager]) -> None:
+    """Raises unless every form gives the map that ours does."""
+    ours = ops.layer_cam(A, G, [rule])[0][0]
+    for form in forms:
+        torch.testing.assert_close(form(A, G), ours, rtol=0, atol=1e-4 * float(ours.abs().max()))
+
+
+def run(quick: bool) -> list[Claim]:
+    """For each figure a claim per shape, batch and memory format."""
+    torch._dynamo.config.recompile_limit = 64
+    inductor = {rule: compiled(rule) for rule in EAGER}
+    claims = []
     for C, h, w in SHAPES:
-        for batch in (1,) if options.quick else (1, 8):
+        for batch in BATCHES[:1] if quick else BATCHES:
             for layout in (torch.contiguous_format, torch.channels_last):
                 A = torch.randn(batch, C, h, w).relu().contiguous(memory_format=layout)
                 G = torch.randn(batch, C, h, w).contiguous(memory_format=layout)
                 short = "nhwc" if layout == torch.channels_last else "nchw"
                 case = f"{batch}x{C}x{h}x{w} {short}"
                 print(case, flush=True)
-                for claim, ratio in ratios(A, G, inductor, rounds).items():
-                    figures.setdefault(claim, {})[case] = round(ratio, 3)
-
-    for claim, cases in figures.items():
-        print(f"\n{claim}: median {statistics.median(cases.values()):.2f}")
-        for case, ratio in cases.items():
-            print(f"  {case:24} {ratio:8.2f}")
-    print()
-    report("layer_cam", [_claim(name, cases) for name, cases in figures.items()])
+                found = ratios(A, G, inductor, quick)
+                claims += [Claim(name, case, ratio, goal(name)) for name, ratio in found.items()]
+    return claims
 
 
-def _claim(name: str, cases: dict[str, float]) -> Claim:
-    """The worst case of a figure, beside the goal that belongs to it."""
+def goal(name: str) -> str:
+    """What belongs to a figure."""
     if name.endswith("sum of A and G"):
-        return Claim(name, max(cases.values()), "<= 1.3", cases)
+        return "<= 1.3"
     if name.startswith("all six"):
-        return Claim(name, max(cases.values()), "<= 2", cases)
-    goal = ">= 1.4" if name.startswith("compiled") else ">= 1" if "gradcam" in name else ">= 2.5"
-    return Claim(name, min(cases.values()), goal, cases)
-
-
-if __name__ == "__main__":
-    main()
+        return "<= 2"
+    return ">= 1.4" if name.startswith("compiled") else ">= 1" if "gradcam" in name else ">= 2.5"

@@ -1,33 +1,29 @@
 """Score-CAM and Ablation-CAM of one layer against pytorch-grad-cam 1.5.7, on a photograph.
 
 Both sides get the same model, layer, class and batch size, and their maps are compared first.
-pytorch-grad-cam upsamples Score-CAM's masks with aligned corners and normalises them afterwards; to
+pytorch-grad-cam upsamples Score-CAM's masks with aligned corners and normalizes them afterwards; to
 time equal work on equal masks, it is given camfuse's masks here. Images are 31 times as large as
 the last layer, so that masks reach 0 and 1 in pixels and normalising them again changes nothing.
 Its Ablation-CAM replaces channels of layers with negative values
 by -1e7 instead of 0, so layers behind a ReLU are measured. ResNet-50 has random weights, which
 leave no channel silent; EfficientNet-Lite0 has its own.
-
-Usage: python -m benchmarks.perturbation [--quick]   (needs `pip install camfuse[peers]`)
 """
 
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator
 from unittest import mock
 
 import numpy as np
 import pytorch_grad_cam
-import torch
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-from skimage import data
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.harness import Claim, compare, report
+from benchmarks.harness import Claim, compare
 from benchmarks.models import build
+from benchmarks.photographs import cat
 from camfuse.ablation import ablationcam
 from camfuse.masking import scorecam
 from camfuse.perturbation import Perturbation, Site, Weighted
@@ -48,7 +44,7 @@ OURS: dict[str, Callable[[Perturbation, Site], Weighted]] = {
 
 
 class HalfPixelMasks(nn.Module):
-    """Upsamples normalised channels as camfuse does."""
+    """Upsamples normalized channels as camfuse does."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         super().__init__()
@@ -60,20 +56,12 @@ class HalfPixelMasks(nn.Module):
         return F.interpolate(masks, self.size, mode="bilinear", align_corners=False)
 
 
-def photograph(size: int) -> Tensor:
-    """A cat, normalised as for ImageNet."""
-    picture = torch.from_numpy(data.chelsea()).permute(2, 0, 1)[None].float() / 255
-    picture = F.interpolate(picture, (size, size), mode="bilinear", antialias=True)
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    return (picture - mean.view(3, 1, 1)) / std.view(3, 1, 1)
-
-
-def main(quick: bool) -> None:
-    """Prints one claim per method, model and layer."""
+def run(quick: bool) -> list[Claim]:
+    """A claim per method, model and layer."""
     claims = []
-    print(f"{torch.get_num_threads()} threads, one image, up to {BATCH_SIZE} copies at once")
+    print(f"one image, up to {BATCH_SIZE} copies at once")
     for method, name, layer, size in QUICK if quick else CASES:
-        model, x = build(name), photograph(size)
+        model, x = build(name), cat(size)
         site = Site(model.get_submodule(layer))
         category = int(model(x).argmax())
 
@@ -98,24 +86,15 @@ def main(quick: bool) -> None:
 
             found = ours()
             _check_same(found.maps()[0], theirs())
-            pair = compare(ours, theirs, 3 if quick else 5, seconds=0)
+            pair = compare(ours, theirs, quick=quick, seconds=0)
         channels = found.activations.shape[1]
+        case = f"{name} {layer}, {channels} channels, {size} px"
         claims.append(
-            Claim(
-                f"{method} {name} {layer} ({channels} channels, {size} px): grad-cam / camfuse",
-                pair.ratio,
-                ">= 2.0",
-                {
-                    "ours_s": pair.ours,
-                    "theirs_s": pair.theirs,
-                    "lowest": pair.low,
-                    "highest": pair.high,
-                },
-            )
+            Claim(f"pytorch-grad-cam / {method}", case, pair.ratio, ">= 2", pair.detail())
         )
-        print(claims[-1].name, {k: round(v, 2) for k, v in claims[-1].detail.items()}, flush=True)
+        print(f"{method} {case}: {pair.ratio:.2f}", flush=True)
         print(f"  plain passes because: {found.refusals}" if found.refusals else "", flush=True)
-    report("perturbation", claims)
+    return claims
 
 
 @contextlib.contextmanager
@@ -135,17 +114,13 @@ def _peer(
 
 
 def _check_same(ours: Tensor, theirs: np.ndarray) -> None:
-    """pytorch-grad-cam normalises at the layer's resolution and once more after upsampling."""
+    """pytorch-grad-cam normalizes at the layer's resolution and once more after upsampling."""
     upsampled = F.interpolate(
-        _normalised(ours.relu())[None], theirs.shape[1:], mode="bilinear", align_corners=False
+        _normalized(ours.relu())[None], theirs.shape[1:], mode="bilinear", align_corners=False
     )
-    np.testing.assert_allclose(_normalised(upsampled[0]).numpy(), theirs, atol=1e-4)
+    np.testing.assert_allclose(_normalized(upsampled[0]).numpy(), theirs, atol=1e-4)
 
 
-def _normalised(maps: Tensor) -> Tensor:
+def _normalized(maps: Tensor) -> Tensor:
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     return (maps - low) / (high - low).clamp(min=1e-12)
-
-
-if __name__ == "__main__":
-    main("--quick" in sys.argv)

@@ -1,25 +1,26 @@
 """The native ``principal_map`` against the full SVD of pytorch-grad-cam and eager Gram + ``eigh``.
 
-Run: ``python -m benchmarks.principal_map [--quick]``. pytorch-grad-cam asks for all singular
-vectors, positions x positions of them: gigabytes and minutes at 112 x 112, where one round is
-taken of a layer cut to few channels. Eager PyTorch takes the eigenvector of the smaller Gram matrix
-of the centred rows.
+pytorch-grad-cam asks for all singular vectors, positions x positions of them: gigabytes and minutes
+at 112 x 112, where one round is taken of a layer cut to few channels. Eager PyTorch takes the
+eigenvector of the smaller Gram matrix of the centred rows. All are first seen to give the same map,
+up to its sign.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
+from functools import partial
 
 import torch
 from pytorch_grad_cam.utils.svd_on_activations import get_2d_projection
 from torch import Tensor
 
-from benchmarks.harness import Claim, compare, report
+from benchmarks.harness import Claim, Pair, against_one, compare
 from camfuse import ops
 
 SHAPES = ((64, 112, 112), (256, 56, 56), (512, 28, 28), (1024, 14, 14), (2048, 7, 7))
 LARGEST_SVD = 4096  # the longer side of what is decomposed in full more than once
+MOST_CHANNELS = 64  # of what is larger
 
 
 def layer(shape: tuple[int, ...]) -> Tensor:
@@ -46,60 +47,51 @@ def gram(A: Tensor) -> Tensor:
     return maps.view(A.shape[0], *A.shape[2:])
 
 
-def eager_gram(A: Tensor, rounds: int) -> float:
-    """How many times ours fits into eager PyTorch."""
-    pair = compare(lambda: ops.principal_map(A), lambda: gram(A), max(rounds, 5))
-    print(f"  Gram     {pair.theirs * 1e3:9.2f} ms, ours {pair.ours * 1e3:7.3f} ms")
-    return pair.ratio
-
-
-def full_svd(A: Tensor, rounds: int) -> float:
-    """How many times ours fits into the full SVD of pytorch-grad-cam."""
-    ours, array = lambda: ops.principal_map(A), A.numpy()
-    if max(A.shape[1], A.shape[2] * A.shape[3]) <= LARGEST_SVD:
-        pair = compare(ours, lambda: get_2d_projection(array), rounds, seconds=0)
-        print(f"  full SVD {pair.theirs * 1e3:9.2f} ms, ours {pair.ours * 1e3:7.3f} ms")
-        return pair.ratio
-    start = time.perf_counter()
-    get_2d_projection(array)
-    theirs = time.perf_counter() - start
-    mine = compare(ours, ours, rounds).ours
-    print(f"  full SVD {theirs * 1e3:9.2f} ms (one round), ours {mine * 1e3:7.3f} ms")
-    return theirs / mine
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument(
-        "--channels", type=int, default=64, help="of the 112 x 112 layer given to the full SVD"
-    )
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    rounds = 3 if options.quick else 9
-    svd: dict[str, float] = {}
-    eager: dict[str, float] = {}
+def run(quick: bool) -> list[Claim]:
+    """A claim per shape against the full SVD; per shape and memory format against eager PyTorch."""
+    claims = []
     for C, h, w in SHAPES:
         for layout in (torch.contiguous_format, torch.channels_last):
             A = layer((1, C, h, w)).contiguous(memory_format=layout)
             nhwc = layout == torch.channels_last
             case = f"{C}x{h}x{w} {'nhwc' if nhwc else 'nchw'}"
-            print(case, flush=True)
-            eager[case] = round(eager_gram(A, rounds), 2)
-            if not nhwc:
-                part = A[:, : options.channels] if h == 112 else A
-                svd[f"{part.shape[1]}x{h}x{w}"] = round(full_svd(part, rounds), 1)
-    print()
-    largest = next(iter(svd))
-    report(
-        "principal_map",
-        [
-            Claim(f"full SVD / ours, {largest}", svd[largest], ">= 100", svd),
-            Claim("eager Gram and eigh / ours, worst", min(eager.values()), ">= 1", eager),
-        ],
-    )
+            check_same(ops.principal_map(A)[0], gram(A))
+            pair = compare(partial(ops.principal_map, A), partial(gram, A), quick=quick)
+            claims.append(
+                Claim(
+                    "eager Gram and eigh / principal_map", case, pair.ratio, ">= 1", pair.detail()
+                )
+            )
+            print(f"{case}: Gram / ours {pair.ratio:.1f}", flush=True)
+            if not nhwc and not (quick and h * w > LARGEST_SVD):
+                pair, case = full_svd(A[:, :MOST_CHANNELS] if h * w > LARGEST_SVD else A, quick)
+                claims.append(
+                    Claim("full SVD / principal_map", case, pair.ratio, ">= 100", pair.detail())
+                )
+                print(f"{case}: full SVD / ours {pair.ratio:.0f}", flush=True)
+    return claims
 
 
-if __name__ == "__main__":
-    main()
+def full_svd(A: Tensor, quick: bool) -> tuple[Pair, str]:
+    """Ours against the full SVD of pytorch-grad-cam, and the case in words."""
+    _, C, h, w = A.shape
+    ours, theirs = partial(ops.principal_map, A), partial(get_2d_projection, A.numpy())
+    if max(C, h * w) <= LARGEST_SVD:
+        check_same(ours()[0], torch.from_numpy(theirs()))
+        return compare(ours, theirs, quick=quick, seconds=0), f"{C}x{h}x{w}"
+
+    def checked() -> float:
+        start = time.perf_counter()
+        maps = theirs()
+        seconds = time.perf_counter() - start
+        check_same(ours()[0], torch.from_numpy(maps))
+        return seconds
+
+    return against_one(ours, checked, quick=quick), f"{C}x{h}x{w}, one round of theirs"
+
+
+def check_same(ours: Tensor, theirs: Tensor) -> None:
+    """Raises unless both are the same maps ``[B, h, w]`` up to sign."""
+    signs = (ours * theirs).sum((1, 2), keepdim=True).sign()
+    scale = float(ours.abs().max())
+    torch.testing.assert_close(theirs * signs, ours, rtol=0, atol=1e-2 * scale)

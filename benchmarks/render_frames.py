@@ -4,66 +4,44 @@ Both turn the raw maps of every frame into finished frames with three panels (ph
 range, global range). OpenCV resizes the rectified map once, then for each panel scales it to 8
 bits, applies the colour map and blends it with the photograph into the canvas; for i420 it converts
 the canvas with ``COLOR_RGB2YUV_I420``. Its photograph panel and background are prepared beforehand,
-outside the timing; ours are made within it. Needs ``pip install opencv-python-headless``.
-
-    python benchmarks/render_frames.py --threads 2
+outside the timing; ours are made within it. The RGB frames of both are first seen to agree.
 """
 
 from __future__ import annotations
-
-import argparse
-import json
-import statistics
-import time
-from collections.abc import Callable
 
 import cv2
 import numpy as np
 import torch
 
+from benchmarks.harness import Claim, Work, compare
 from camfuse import _C, ops
 
 GAP = 8
+FRAMES = 16  # of a call
+# Sides of a map, and the height and width of a panel.
+CASES = ((112, (336, 448)), (14, (336, 448)), (56, (448, 448)), (56, (224, 224)))
 
 
-def main() -> None:
-    """Prints a table and one JSON line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--frames", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=30)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    cv2.setNumThreads(options.threads)
-
-    rows = []
-    print(
-        f"{'map':>9} {'panel':>9} {'format':>6} {'opencv ms':>10} {'camfuse ms':>10} {'ratio':>6}"
-    )
-    for side, panel in ((112, (336, 448)), (14, (336, 448)), (56, (448, 448)), (56, (224, 224))):
-        for pixel_format in ("i420", "rgb24"):
-            peer, ours = contestants(side, panel, options.frames, pixel_format)
-            peer_s, ours_s = alternate(peer, ours, options.rounds)
-            row = {
-                "map": side,
-                "panel": panel,
-                "format": pixel_format,
-                "opencv_ms": 1e3 * peer_s / options.frames,
-                "camfuse_ms": 1e3 * ours_s / options.frames,
-                "ratio": peer_s / ours_s,
-            }
-            rows.append(row)
-            print(
-                f"{side:>9} {'x'.join(map(str, panel)):>9} {pixel_format:>6} "
-                f"{row['opencv_ms']:>10.3f} {row['camfuse_ms']:>10.3f} {row['ratio']:>6.2f}"
+def run(quick: bool) -> list[Claim]:
+    """A claim per map, panel and pixel format; i420, which videos take, has a goal."""
+    cv2.setNumThreads(torch.get_num_threads())
+    claims = []
+    for side, panel in CASES[:1] if quick else CASES:
+        for pixel_format, goal in (("i420", ">= 3"), ("rgb24", None)):
+            opencv, ours = contestants(side, panel, pixel_format)
+            pair = compare(ours, opencv, quick=quick, seconds=0.1)
+            case = f"maps {side} x {side}, panels {panel[0]} x {panel[1]}"
+            detail = pair.detail() | {"frames": FRAMES, "isa": str(_C.build_info()["isa"])}
+            claims.append(
+                Claim(f"OpenCV / render_frames to {pixel_format}", case, pair.ratio, goal, detail)
             )
-    isa = _C.build_info()["isa"]
-    print(json.dumps({"threads": options.threads, "isa": isa, "per_frame": rows}))
+            print(f"{case}, {pixel_format}: {pair.ratio:.2f}", flush=True)
+    return claims
 
 
 def contestants(
-    side: int, panel: tuple[int, int], frames: int, pixel_format: str
-) -> tuple[Callable[[], object], Callable[[], object]]:
+    side: int, panel: tuple[int, int], pixel_format: ops.PixelFormat, frames: int = FRAMES
+) -> tuple[Work, Work]:
     """The two sides as functions without arguments; their results are compared first."""
     Hp, Wp = panel
     H, W = Hp, 3 * Wp + 2 * GAP
@@ -117,23 +95,8 @@ def contestants(
     # OpenCV converts with BT.601, so only its RGB frames can be compared.
     if pixel_format == "rgb24":
         difference = np.abs(np.stack(opencv()).astype(int) - camfuse().numpy().reshape(-1, H, W, 3))
-        assert difference.mean() < 0.5, f"mean difference {difference.mean()}"
+        if difference.mean() >= 0.5:
+            raise AssertionError(
+                f"expected OpenCV's frames, got {difference.mean():.2g} levels off"
+            )
     return opencv, camfuse
-
-
-def alternate(
-    first: Callable[[], object], second: Callable[[], object], rounds: int
-) -> tuple[float, float]:
-    """Median seconds of each, measured in turn."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for n in range(rounds + 3):
-        for samples, function in zip(times, (first, second), strict=True):
-            start = time.perf_counter()
-            function()
-            if n >= 3:
-                samples.append(time.perf_counter() - start)
-    return statistics.median(times[0]), statistics.median(times[1])
-
-
-if __name__ == "__main__":
-    main()

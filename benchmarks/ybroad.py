@@ -4,23 +4,20 @@ Both sides push the same number of images of 224 x 224 through the same model, u
 ybROAD also ranks pixels, imputes, draws noise, scores, and proves that it may take faster passes
 (batch norms folded, channels last). It is held against those faster passes, which is the harder
 comparison, and against plain ones. Last, what a layer costs where there are more of them.
-
-Usage: python -m benchmarks.ybroad [--quick]
 """
 
 from __future__ import annotations
 
-import sys
-import time
+import statistics
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 import camfuse
-from benchmarks.harness import Claim, compare, report
+from benchmarks.harness import Claim, alternate, compare
 from benchmarks.models import build
-from benchmarks.perturbation import photograph
+from benchmarks.photographs import cat
 from camfuse.metrics.scoring import Scorer
 
 BATCH_SIZE = 32
@@ -37,23 +34,22 @@ QUICK = {"resnet18": 1.15}
 CASES = {"resnet50": 1.15, "efficientnet-lite0": 1.3}
 
 
-def main(quick: bool) -> None:
-    """Prints a claim per model and kind of pass, and one on the growth with the layers."""
+def run(quick: bool) -> list[Claim]:
+    """A claim per model and kind of pass, and one on the growth with the layers."""
     claims = []
-    print(f"{torch.get_num_threads()} threads, one image, up to {BATCH_SIZE} copies at once")
+    print(f"one image, up to {BATCH_SIZE} copies at once")
     for name, bound in (QUICK if quick else CASES).items():
-        model, image = build(name).eval(), photograph(224)
+        model, image = build(name).eval(), cat(224)
         stack = camfuse.layer_cams(model, image, layers=LAYERS[name])
         passes = Passes(model, image, (len(stack) + BASELINES) * COPIES)
         score = scoring(stack, model, image)
         for kind, alone in (("faster", passes.faster), ("plain", passes.plain)):
-            pair = compare(alone, score, rounds=2 if quick else 5, seconds=0)
-            detail = {"ybroad_s": pair.theirs, "passes_s": pair.ours}
-            claims.append(
-                Claim(f"{name}, ybROAD / {kind} passes", pair.ratio, f"<= {bound}", detail)
-            )
-        claims.append(growth(name, stack, model, image))
-    report("ybroad", claims)
+            pair = compare(alone, score, quick=quick, seconds=0)
+            detail = pair.detail("passes", "ybroad")
+            claims.append(Claim(f"ybROAD / {kind} passes", name, pair.ratio, f"<= {bound}", detail))
+            print(f"{name}: ybROAD / {kind} passes {pair.ratio:.2f}", flush=True)
+        claims.append(growth(name, stack, model, image, quick))
+    return claims
 
 
 class Passes:
@@ -85,20 +81,20 @@ def scoring(stack: camfuse.CamStack, model: nn.Module, image: Tensor) -> Callabl
     return lambda: camfuse.ybroad(stack, model, image, seeds=(0,), batch_size=BATCH_SIZE)
 
 
-def growth(name: str, stack: camfuse.CamStack, model: nn.Module, image: Tensor) -> Claim:
+def growth(
+    name: str, stack: camfuse.CamStack, model: nn.Module, image: Tensor, quick: bool
+) -> Claim:
     """What the third eight layers cost, over what the second eight cost."""
-    names = [*stack.names, *(one for one in camfuse.layer_cams(model, image).names)][: max(COUNTS)]
+    leaves = camfuse.layer_cams(model, image).names
+    # A module is selected with all its calls; only the first of them has the module's name.
+    names = [*stack.names, *(name for name in leaves if "#" not in name)][: max(COUNTS)]
     stack = camfuse.layer_cams(model, image, layers=names)
-    seconds = []
-    for count in COUNTS:
-        score = scoring(stack.select(layers=list(stack.names[:count])), model, image)
-        start = time.perf_counter()
-        score()
-        seconds.append(time.perf_counter() - start)
-    ratio = (seconds[2] - seconds[1]) / (seconds[1] - seconds[0])
-    detail = {f"{count}_layers_s": one for count, one in zip(COUNTS, seconds, strict=True)}
-    return Claim(f"{name}, layers 13 to 20 / layers 5 to 12", ratio, "<= 1.3", detail)
-
-
-if __name__ == "__main__":
-    main("--quick" in sys.argv)
+    works = [
+        scoring(stack.select(layers=list(stack.names[:count])), model, image) for count in COUNTS
+    ]
+    times = alternate(works, quick=quick, seconds=0)
+    rounds = zip(*times, strict=True)
+    ratio = statistics.median((most - more) / (more - few) for few, more, most in rounds)
+    middles = map(statistics.median, times)
+    detail = {f"{count}_layers_s": one for count, one in zip(COUNTS, middles, strict=True)}
+    return Claim("ybROAD of layers 13 to 20 / of layers 5 to 12", name, ratio, "<= 1.3", detail)

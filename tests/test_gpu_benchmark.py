@@ -67,6 +67,6 @@ def test_a_claim_is_the_worst_case():
 def test_without_a_gpu_it_says_so():
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    command = [sys.executable, "-m", "benchmarks.gpu"]
+    command = [sys.executable, "-m", "benchmarks", "gpu"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "no CUDA device on this machine: nothing was measured\n"
