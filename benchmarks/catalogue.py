@@ -17,6 +17,7 @@ ON_CPU = (
     "depth",
     "growth",
     "late_layer",
+    "faces",
     "layer_cam",
     "render_frames",
     "principal_map",
