@@ -44,6 +44,13 @@ def quiet() -> Iterator[None]:
         yield
 
 
+def forget(cam: Any) -> None:
+    """Empties the peer's lists, which would fail to detach views and leave hooks on the model."""
+    inner = getattr(getattr(cam, "base_cam", cam), "activations_and_grads", None)
+    if isinstance(inner, peer.ActivationsAndGradients) and not inner.detach:
+        inner.activations, inner.gradients = [], []
+
+
 def classes(library: ModuleType, count: int) -> list[Any]:
     """A target for each image, another class each."""
     made = library.utils.model_targets.ClassifierOutputTarget
@@ -93,5 +100,8 @@ class Case:
     def call(self, library: ModuleType, cam: Any, **arguments: Any) -> np.ndarray:
         """Its maps of the case's images."""
         np.random.seed(0)
-        with quiet():
-            return cam(self.x, classes(library, self.batch), **arguments)
+        try:
+            with quiet():
+                return cam(self.x, classes(library, self.batch), **arguments)
+        finally:
+            forget(cam)

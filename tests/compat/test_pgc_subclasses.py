@@ -11,7 +11,7 @@ import unittest.mock
 import numpy as np
 import pytest
 import torch
-from pgc_cases import LIBRARIES, Case, classes, quiet
+from pgc_cases import LIBRARIES, Case, classes, forget, quiet
 from pytorch_grad_cam.base_cam import BaseCAM as PeerBaseCAM
 from pytorch_grad_cam.utils.image import scale_cam_image
 from torch import nn
@@ -205,8 +205,11 @@ def call(make, name, targets="own", case=CASE, **arguments):
     cam = make(BASES[name], library)(case.model, case.target_layers, case.fold)
     if isinstance(targets, str):
         targets = classes(library, case.batch)
-    with quiet():
-        return cam(case.x, targets, **arguments)
+    try:
+        with quiet():
+            return cam(case.x, targets, **arguments)
+    finally:
+        forget(cam)
 
 
 @pytest.mark.parametrize("make", BODIES)
@@ -349,6 +352,7 @@ def test_hooks_that_were_replaced_see_a_model_in_eval_mode():
     case = Case("ResNet", batch=1, layers=1)
     expected = case.call(ours, case.cam(ours, "GradCAM"))
     model = case.model.train()
+    model.zero_grad()
     try:
         cam = case.cam(ours, "GradCAM")
         own = Own(model, case.target_layers, None)
@@ -364,16 +368,17 @@ def test_hooks_that_were_replaced_see_a_model_in_eval_mode():
 
 
 def test_passes_and_gradients_may_be_asked_for_directly():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Conv2d(4, 5, 3)).eval()
     made = []
     for library in LIBRARIES.values():
-        case = Case("VGG")
-        inner = library.ActivationsAndGradients(case.model, case.target_layers, None)
-        output = inner(case.x)
+        inner = library.ActivationsAndGradients(model, [model[0], model[1]], None)
+        output = inner(CASE.x)
         output[:, 1].sum().backward()
         made.append(([one.clone() for one in inner.activations], list(inner.gradients)))
         inner.release()
-        assert not any(module._forward_hooks for module in case.model.modules())
-        case.model.zero_grad()
+        assert not any(module._forward_hooks for module in model)
+        assert not inner.activations
     (A, G), (own_A, own_G) = made
     torch.testing.assert_close(own_A, A)
     torch.testing.assert_close(own_G, G)
