@@ -17,7 +17,8 @@ CASE = Case("VGG")
 
 
 def call(library, method, targets="own", case=CASE, arguments=None, **options):
-    cam = case.cam(library, method, **options)
+    with quiet():
+        cam = case.cam(library, method, **options)
     if isinstance(targets, str):
         targets = classes(library, case.batch)
     np.random.seed(0)
