@@ -36,7 +36,7 @@ LAYERS = (
     {"memory", "split"},
     {"augmentation"},
     {"explain", "full_grad"},
-    {"sess", "factorize"},
+    {"sess", "factorize", "windows"},
     {"metrics"},
     {"compat"},
     {"encoder", "chapters"},

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import pytorch_grad_cam as peer
 import torch
-from pgc_cases import Case, classes, quiet
+from pgc_cases import Case, classes, forget, quiet
 from torch import nn
 
 import camfuse.compat.pytorch_grad_cam as ours
@@ -17,12 +17,16 @@ CASE = Case("VGG")
 
 
 def call(library, method, targets="own", case=CASE, arguments=None, **options):
-    cam = case.cam(library, method, **options)
+    with quiet():
+        cam = case.cam(library, method, **options)
     if isinstance(targets, str):
         targets = classes(library, case.batch)
     np.random.seed(0)
-    with quiet():
-        return cam(case.x, targets, **(arguments or {}))
+    try:
+        with quiet():
+            return cam(case.x, targets, **(arguments or {}))
+    finally:
+        forget(cam)
 
 
 def assert_same(found, expected):

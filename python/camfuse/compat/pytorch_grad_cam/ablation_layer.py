@@ -44,7 +44,8 @@ class AblationLayer(nn.Module):
         """
         magnitudes = np.abs(get_2d_projection(activations[None])[0])
         magnitudes -= magnitudes.min()
-        found: Array = magnitudes / magnitudes.max() > threshold
+        with np.errstate(invalid="ignore"):  # where all positions are the same
+            found: Array = magnitudes / magnitudes.max() > threshold
         return found
 
     def activations_to_be_ablated(
