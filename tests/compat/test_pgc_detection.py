@@ -104,12 +104,12 @@ def test_the_model_has_its_backbone_again_after_an_error(model, x, boxes):
     assert model.backbone is backbone
 
 
-def test_detectors_need_targets(model, x):
-    cam = ours.EigenCAM(
-        model, [model.backbone], ours.utils.reshape_transforms.fasterrcnn_reshape_transform
-    )
+def test_a_method_that_asks_for_no_score_needs_no_targets_of_a_detector(model, x):
+    reshape = ours.utils.reshape_transforms.fasterrcnn_reshape_transform
+    found = ours.EigenCAM(model, [model.backbone], reshape)(x, None)
+    np.testing.assert_array_equal(found, ours.EigenCAM(model, [model.backbone], reshape)(x, [len]))
     with pytest.raises(ValueError, match="targets: expected one per image"):
-        cam(x, None)
+        ours.AblationCAM(model, [model.backbone], reshape)(x, None)
 
 
 @pytest.mark.parametrize("method", ["GradCAM", "LayerCAM"])

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from camfuse.compat.native_maps import weighted_map
 from camfuse.compat.pytorch_grad_cam.ablation_layer import AblationLayer, AblationLayerVit
+from camfuse.compat.pytorch_grad_cam.arrays import Array, as_array
 from camfuse.compat.pytorch_grad_cam.base_cam import BaseCAM
 from camfuse.compat.pytorch_grad_cam.passes import copies_of, many_passes, scores_in_chunks
-from camfuse.compat.pytorch_grad_cam.raw_maps import Array, as_array
 from camfuse.compat.pytorch_grad_cam.scores import Target, check_targets, scores_of
 from camfuse.replay import Replay, copied
 

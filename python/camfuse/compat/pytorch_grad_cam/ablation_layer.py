@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from camfuse.compat.pytorch_grad_cam.raw_maps import Array
+from camfuse.compat.pytorch_grad_cam.arrays import Array
 from camfuse.compat.pytorch_grad_cam.utils.svd_on_activations import get_2d_projection
 
 _FAR_BELOW = 1e7

@@ -21,3 +21,11 @@ def tensor_of(array: Array | Tensor) -> Tensor:
 def float32_of(tensor: Tensor) -> FloatArray:
     """A tensor on any device as an array, f32."""
     return tensor.detach().float().cpu().numpy()
+
+
+def as_array(tensor: Any) -> Any:
+    """A tensor as NumPy, bf16 as f32, which NumPy lacks; all else as it is."""
+    if not isinstance(tensor, Tensor):
+        return tensor
+    wide = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+    return wide.numpy(force=True)

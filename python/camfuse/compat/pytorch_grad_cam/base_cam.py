@@ -13,8 +13,8 @@ from torch.utils._pytree import tree_map_only
 
 from camfuse.compat.native_maps import native_map
 from camfuse.compat.pytorch_grad_cam.activations_and_gradients import ActivationsAndGradients
+from camfuse.compat.pytorch_grad_cam.arrays import Array, as_array
 from camfuse.compat.pytorch_grad_cam.augmentations import AUGMENTATIONS
-from camfuse.compat.pytorch_grad_cam.raw_maps import Array, as_array
 from camfuse.compat.pytorch_grad_cam.scores import Target, classes, total_score
 from camfuse.compat.pytorch_grad_cam.utils.image import scale_cam_image
 from camfuse.compat.pytorch_grad_cam.utils.svd_on_activations import get_2d_projection

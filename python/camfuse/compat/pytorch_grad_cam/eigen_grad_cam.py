@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from camfuse.compat.pytorch_grad_cam.arrays import Array
 from camfuse.compat.pytorch_grad_cam.base_cam import BaseCAM
-from camfuse.compat.pytorch_grad_cam.raw_maps import Array, image_of
+from camfuse.compat.pytorch_grad_cam.raw_maps import image_of
 from camfuse.compat.pytorch_grad_cam.scores import Target
 
 

@@ -9,9 +9,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from camfuse.compat.pytorch_grad_cam.arrays import Array
 from camfuse.compat.pytorch_grad_cam.base_cam import BaseCAM
 from camfuse.compat.pytorch_grad_cam.grad_cam import GradCAM
-from camfuse.compat.pytorch_grad_cam.raw_maps import Array
 from camfuse.compat.pytorch_grad_cam.scores import Target
 from camfuse.compat.pytorch_grad_cam.utils.model_targets import FinerWeightedTarget
 

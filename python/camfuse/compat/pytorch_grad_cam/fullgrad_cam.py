@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from camfuse.compat.pytorch_grad_cam.arrays import Array, as_array
 from camfuse.compat.pytorch_grad_cam.base_cam import BaseCAM
-from camfuse.compat.pytorch_grad_cam.raw_maps import Array, as_array
 from camfuse.compat.pytorch_grad_cam.scores import Target
 from camfuse.compat.pytorch_grad_cam.utils.image import (
     scale_accross_batch_and_channels,

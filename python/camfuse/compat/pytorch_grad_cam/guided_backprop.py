@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from camfuse.compat.pytorch_grad_cam.raw_maps import Array, as_array
+from camfuse.compat.pytorch_grad_cam.arrays import Array, as_array
 from camfuse.intercept import Forward, intercepted
 from camfuse.preserve import (
     borrowed_buffers,

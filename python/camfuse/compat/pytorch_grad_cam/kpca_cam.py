@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from camfuse.compat.pytorch_grad_cam.arrays import Array
 from camfuse.compat.pytorch_grad_cam.base_cam import BaseCAM
-from camfuse.compat.pytorch_grad_cam.raw_maps import Array
 from camfuse.compat.pytorch_grad_cam.scores import Target
 from camfuse.compat.pytorch_grad_cam.utils.svd_on_activations import get_2d_projection_kernel
 

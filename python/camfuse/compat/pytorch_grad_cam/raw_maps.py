@@ -1,27 +1,16 @@
-"""What hooks of subclasses work on: NumPy arrays, in and out of native code."""
+"""Raw maps and weights of the arrays that hooks of subclasses work on."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from camfuse import reference
 from camfuse.compat.native_maps import native_map
+from camfuse.compat.pytorch_grad_cam.arrays import Array, as_array
 from camfuse.layouts import plane
 from camfuse.ops import Rule
-
-Array = npt.NDArray[Any]
-
-
-def as_array(tensor: Any) -> Any:
-    """A tensor as NumPy, bf16 as f32, which NumPy lacks; all else as it is."""
-    if not isinstance(tensor, Tensor):
-        return tensor
-    wide = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
-    return wide.numpy(force=True)
 
 
 def image_of(method: str, activations: Any, grads: Any, eigen_smooth: bool = False) -> Array:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from camfuse.compat.pytorch_grad_cam.activations_and_gradients import ActivationsAndGradients
+from camfuse.compat.pytorch_grad_cam.arrays import Array
 from camfuse.compat.pytorch_grad_cam.base_cam import BaseCAM
 from camfuse.compat.pytorch_grad_cam.grad_cam_plusplus import GradCAMPlusPlus
-from camfuse.compat.pytorch_grad_cam.raw_maps import Array
 from camfuse.compat.pytorch_grad_cam.scores import Target
 from camfuse.compat.pytorch_grad_cam.utils.image import scale_cam_image
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from camfuse.compat.native_maps import weighted_map
+from camfuse.compat.pytorch_grad_cam.arrays import Array, as_array
 from camfuse.compat.pytorch_grad_cam.base_cam import BaseCAM
 from camfuse.compat.pytorch_grad_cam.passes import many_passes, scores_in_chunks
-from camfuse.compat.pytorch_grad_cam.raw_maps import Array, as_array
 from camfuse.compat.pytorch_grad_cam.scores import Target, check_targets
 from camfuse.methods.base import wide
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from camfuse.checks import expect_whole
+from camfuse.compat.pytorch_grad_cam.arrays import Array, as_array
 from camfuse.compat.pytorch_grad_cam.base_cam import BaseCAM
 from camfuse.compat.pytorch_grad_cam.grad_cam import GradCAM
 from camfuse.compat.pytorch_grad_cam.passes import many_passes
-from camfuse.compat.pytorch_grad_cam.raw_maps import Array, as_array
 from camfuse.compat.pytorch_grad_cam.scores import Target, check_targets
 from camfuse.compat.pytorch_grad_cam.utils.image import scale_cam_image
 from camfuse.compat.pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget

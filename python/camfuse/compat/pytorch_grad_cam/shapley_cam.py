@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from camfuse.compat.native_maps import weighted_map
+from camfuse.compat.pytorch_grad_cam.arrays import Array, as_array
 from camfuse.compat.pytorch_grad_cam.base_cam import BaseCAM
-from camfuse.compat.pytorch_grad_cam.raw_maps import Array, as_array
 from camfuse.compat.pytorch_grad_cam.scores import Target
 from camfuse.methods.base import wide
 

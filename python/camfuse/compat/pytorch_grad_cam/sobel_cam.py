@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from camfuse.compat.pytorch_grad_cam.raw_maps import Array
+from camfuse.compat.pytorch_grad_cam.arrays import Array
 
 # What red, green and blue weigh: of 2 ** 15 in whole numbers.
 _WHOLE = np.array([9798, 19235, 3735])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from camfuse.compat.optional import optional
 from camfuse.compat.pytorch_grad_cam.activations_and_gradients import ActivationsAndGradients
-from camfuse.compat.pytorch_grad_cam.raw_maps import Array, as_array
+from camfuse.compat.pytorch_grad_cam.arrays import Array, as_array
 from camfuse.compat.pytorch_grad_cam.utils.image import (
     create_labels_legend,
     scale_cam_image,
