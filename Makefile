@@ -39,8 +39,9 @@ test-all: $(BUILT) $(VENV)/.dev  ## The test suite with its slow grids
 test-gpu: $(BUILT) $(VENV)/.dev  ## The tests that need a CUDA device; build with CAMFUSE_CUDA=on
 	CAMFUSE_REQUIRE_CUDA=1 $(PY) -m pytest -m cuda
 
-parity: $(BUILT) $(VENV)/.dev  ## Compares maps with other libraries' and records it in docs/parity.md
+parity: $(BUILT) $(VENV)/.dev  ## Maps, and the faces', against other libraries'; the former go to docs/parity.md
 	$(PY) tools/parity.py
+	$(PYTEST) tests/compat
 
 lint: $(BUILT) $(VENV)/.dev  ## Style, types, formatting
 	$(VENV)/bin/ruff check .
