@@ -128,6 +128,12 @@ def test_the_package_tells_its_names_and_no_others() -> None:
         _ = camfuse.nothing
 
 
+def test_packages_are_there_without_an_import_of_their_own() -> None:
+    code = "import camfuse; print(camfuse.compat.install, camfuse.metrics, camfuse.ops)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "function install" in done.stdout
+
+
 def test_every_public_name_exists_and_is_documented() -> None:
     for name in camfuse.__all__:
         value = getattr(camfuse, name)

@@ -128,7 +128,7 @@ class _Package(_LazyPackage):
             from importlib.metadata import version
 
             value: object = version("camfuse")
-        elif name not in _HOME and (name in _NAMES or name in ("metrics", "ops")):
+        elif name not in _HOME and (name in _NAMES or name in ("compat", "metrics", "ops")):
             value = _import_module(f"{__name__}.{name}")
         else:
             return super().__getattr__(name)
