@@ -18,6 +18,9 @@ LEFT_OUT ?=
 PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto --dist loadfile
 
 VENV := .venv
+# One for the editable install and the wheel: what does not depend on CUDA is compiled once.
+BUILD := build/native
+EDITABLE = --quiet --no-build-isolation --config-settings build-dir=$(BUILD) --editable
 BUILT := $(VENV)/.built-$(CAMFUSE_CUDA)
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
@@ -60,15 +63,15 @@ sanitize: $(VENV)/.dev  ## The native ops and their tests under ASan and UBSan
 cuda: $(VENV)/.dev  ## Compiles the CUDA code for every architecture and reads what came out; no GPU
 	rm -rf build/cuda-wheel
 	CAMFUSE_CUDA=on $(PIP) wheel --verbose --no-build-isolation --no-deps \
-	  --config-settings build-dir=build/cuda --wheel-dir build/cuda-wheel .
-	$(PY) tools/check_cuda_build.py build/cuda
+	  --config-settings build-dir=$(BUILD) --wheel-dir build/cuda-wheel .
+	$(PY) tools/check_cuda_build.py $(BUILD)
 	CAMFUSE_REQUIRE_CUDA_BUILD=1 $(PYTEST) tests/gates
 
 wheel: cuda  ## A wheel for other machines, with CUDA code inside, in dist/
 	rm -f dist/camfuse-*.whl
 	PATH="$(abspath $(VENV)/bin):$$PATH" auditwheel repair --wheel-dir dist \
 	  --exclude 'libtorch*.so' --exclude 'libc10*.so' build/cuda-wheel/camfuse-*.whl
-	$(PY) tools/check_wheel.py dist/camfuse-*.whl build/cuda
+	$(PY) tools/check_wheel.py dist/camfuse-*.whl $(BUILD)
 
 smoke-wheel: wheel  ## Tries that wheel in clean environments, without a compiler
 	$(PY) tools/smoke_wheel.py dist/camfuse-*.whl $(SMOKE_TORCH)
@@ -110,16 +113,16 @@ $(VENV)/.demo: pyproject.toml
 	$(PIP) install --quiet $(TORCH)
 	$(PIP) install --quiet $$($(PY) -c "import tomllib; \
 	  print(*tomllib.load(open('pyproject.toml', 'rb'))['build-system']['requires'])")
-	$(PIP) install --quiet --no-build-isolation --editable '.[demo]'
+	$(PIP) install $(EDITABLE) '.[demo]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(PIP) install --quiet --no-build-isolation --editable '.[dev]'
+	$(PIP) install $(EDITABLE) '.[dev]'
 	$(PIP) install --quiet --no-deps quantus==0.6.0
 	touch $@
 
 # Native code is built again when it changes; Python code is used where it lies.
 $(BUILT): $(VENV)/.demo $(NATIVE)
-	$(PIP) install --quiet --no-build-isolation --no-deps --editable .
+	$(PIP) install --no-deps $(EDITABLE) .
 	rm -f $(VENV)/.built-*
 	touch $@
