@@ -15,7 +15,8 @@ GPU_CHECK ?= build/gpu_check
 # What `make test` leaves out, such as --ignore=tests/gates.
 LEFT_OUT ?=
 # Tests run in as many processes as there are processors, one thread each unless a test says more.
-PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto --dist loadfile
+PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto --dist loadfile \
+  --no-loadscope-reorder
 
 VENV := .venv
 # One for the editable install and the wheel: what does not depend on CUDA is compiled once.

@@ -78,7 +78,9 @@ def check(model: nn.Module, x: Tensor, tolerance: float, layers: str = "all") ->
     return len(seen)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, pytest.param(torch.float32, marks=pytest.mark.slow)], ids=str
+)
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_every_layer_agrees(name: str, dtype: torch.dtype) -> None:
     model = build(name, dtype)

@@ -1,6 +1,6 @@
 """Each fault put into the CUDA code is found by the check it is named with.
 
-Each is a library of its own, which takes seconds to compile: `make test` takes every fifth, `make
+Each is a library of its own, which takes seconds to compile: `make test` takes every tenth, `make
 test-all` all.
 """
 
@@ -23,7 +23,7 @@ OPS = {
     "principal_map": mutations_principal_map,
     "render_frames": mutations_render_frames,
 }
-EVERY = 5
+EVERY = 10
 MUTATIONS = [
     pytest.param(op, one, id=f"{op}-{one.why}", marks=[pytest.mark.slow] if place % EVERY else [])
     for op, faults in OPS.items()

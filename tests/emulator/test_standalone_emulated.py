@@ -14,6 +14,7 @@ FAULTS = [
 ]
 
 
+@pytest.mark.slow
 def test_its_checks_pass(emulator):
     emulator("standalone")(seeds=(0,))
 
