@@ -15,6 +15,7 @@ from camfuse.compat.native_maps import weighted_map
 from camfuse.compat.pytorch_grad_cam.ablation_layer import AblationLayer, AblationLayerVit
 from camfuse.compat.pytorch_grad_cam.arrays import Array, as_array
 from camfuse.compat.pytorch_grad_cam.base_cam import BaseCAM
+from camfuse.compat.pytorch_grad_cam.gradient_free import GradientFreeCAM
 from camfuse.compat.pytorch_grad_cam.passes import copies_of, many_passes, scores_in_chunks
 from camfuse.compat.pytorch_grad_cam.scores import Target, check_targets, scores_of
 from camfuse.replay import Replay, copied
@@ -23,7 +24,7 @@ _PLAIN = AblationLayer()  # it holds nothing beyond a call
 _BLIND = (AblationLayer, AblationLayerVit)  # they do not look at what goes into the target layer
 
 
-class AblationCAM(BaseCAM):
+class AblationCAM(GradientFreeCAM):
     """Ablation-CAM (Desai and Ramaswamy, WACV 2020).
 
     Takes a pass for each ``batch_size`` channels of each layer and image. With an
@@ -55,7 +56,7 @@ class AblationCAM(BaseCAM):
         batch_size: int = 32,
         ratio_channels_to_ablate: float = 1.0,
     ) -> None:
-        super().__init__(model, target_layers, reshape_transform, uses_gradients=False)
+        super().__init__(model, target_layers, reshape_transform)
         self.batch_size = batch_size
         self.ablation_layer = _PLAIN if ablation_layer is None else ablation_layer
         self.ratio_channels_to_ablate = ratio_channels_to_ablate

@@ -156,10 +156,8 @@ class BaseCAM:
                 found = self._native_image(input_tensor, layer, targets, A, G, eigen_smooth)
                 raw = as_array(found)
             else:
-                pair = (as_array(A), as_array(G)) if self.detach else (A, G)
-                raw = self.get_cam_image(
-                    input_tensor, layer, targets, pair[0], pair[1], eigen_smooth
-                )
+                a, g = (as_array(A), as_array(G)) if self.detach else (A, G)
+                raw = self.get_cam_image(input_tensor, layer, targets, a, g, eigen_smooth)
             maps.append(scale_cam_image(np.maximum(raw, 0), size)[:, None])
         return maps
 

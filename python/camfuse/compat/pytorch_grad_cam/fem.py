@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from camfuse.compat.native_maps import weighted_map
 from camfuse.compat.pytorch_grad_cam.arrays import Array, as_array
-from camfuse.compat.pytorch_grad_cam.base_cam import BaseCAM
+from camfuse.compat.pytorch_grad_cam.gradient_free import GradientFreeCAM
 from camfuse.compat.pytorch_grad_cam.scores import Target
 from camfuse.methods.features import share_of_peaks
 
 
-class FEM(BaseCAM):
+class FEM(GradientFreeCAM):
     """Feature Explanation Method (Fuad et al., IPTA 2020).
 
     Args:
@@ -34,7 +34,7 @@ class FEM(BaseCAM):
         reshape_transform: Callable[[Any], Tensor] | None = None,
         k: float = 2,
     ) -> None:
-        super().__init__(model, target_layers, reshape_transform, uses_gradients=False)
+        super().__init__(model, target_layers, reshape_transform)
         self.k = k
 
     def get_cam_image(

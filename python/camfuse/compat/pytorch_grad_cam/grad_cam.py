@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-from torch import Tensor, nn
-
-from camfuse.compat.pytorch_grad_cam.arrays import Array
 from camfuse.compat.pytorch_grad_cam.base_cam import BaseCAM
-from camfuse.compat.pytorch_grad_cam.raw_maps import rule_weights
-from camfuse.compat.pytorch_grad_cam.scores import Target
+from camfuse.compat.pytorch_grad_cam.registry_hooks import weights_by
 
 
 class GradCAM(BaseCAM):
-    """Grad-CAM (Selvaraju et al., ICCV 2017)."""
+    """Grad-CAM (Selvaraju et al., ICCV 2017).
+
+    ``w_k = mean_p G_k``.
+    """
 
     _method = "gradcam"
-
-    def get_cam_weights(
-        self,
-        input_tensor: Tensor,
-        target_layer: nn.Module,
-        targets: Sequence[Target],
-        activations: Any,
-        grads: Any,
-    ) -> Array:
-        """The mean gradient of each channel ``[B, C]``."""
-        return rule_weights("gradcam", activations, grads)
+    get_cam_weights = weights_by("gradcam")

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from camfuse.compat.pytorch_grad_cam.arrays import Array
-from camfuse.compat.pytorch_grad_cam.base_cam import BaseCAM
+from camfuse.compat.pytorch_grad_cam.gradient_free import GradientFreeCAM
 from camfuse.compat.pytorch_grad_cam.scores import Target
 from camfuse.compat.pytorch_grad_cam.utils.svd_on_activations import get_2d_projection_kernel
 
 
-class KPCA_CAM(BaseCAM):  # noqa: N801 (the name that users know)
-    """KPCA-CAM (Karmani et al., 2024); its sign is that of the activation energy.
+class KPCA_CAM(GradientFreeCAM):  # noqa: N801 (the name that users know)
+    """KPCA-CAM (Karmani et al., 2024); the value furthest from 0 is positive.
 
     Args:
         model: As for :class:`BaseCAM`, likewise the next two.
@@ -35,7 +35,7 @@ class KPCA_CAM(BaseCAM):  # noqa: N801 (the name that users know)
         kernel: str = "sigmoid",
         gamma: float | None = None,
     ) -> None:
-        super().__init__(model, target_layers, reshape_transform, uses_gradients=False)
+        super().__init__(model, target_layers, reshape_transform)
         self.kernel = kernel
         self.gamma = gamma
 

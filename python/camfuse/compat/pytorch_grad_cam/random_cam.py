@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,22 +11,14 @@ from torch import Tensor, nn
 
 from camfuse.compat.native_maps import weighted_map
 from camfuse.compat.pytorch_grad_cam.arrays import Array
-from camfuse.compat.pytorch_grad_cam.base_cam import BaseCAM
+from camfuse.compat.pytorch_grad_cam.gradient_free import GradientFreeCAM
 from camfuse.compat.pytorch_grad_cam.scores import Target
 
 
-class RandomCAM(BaseCAM):
+class RandomCAM(GradientFreeCAM):
     """Weights from U(-1, 1), by NumPy's global generator."""
 
     _method = "randomcam"
-
-    def __init__(
-        self,
-        model: nn.Module,
-        target_layers: Sequence[nn.Module],
-        reshape_transform: Callable[[Any], Tensor] | None = None,
-    ) -> None:
-        super().__init__(model, target_layers, reshape_transform, uses_gradients=False)
 
     def get_cam_weights(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from camfuse.compat.native_maps import weighted_map
 from camfuse.compat.pytorch_grad_cam.arrays import Array, as_array
-from camfuse.compat.pytorch_grad_cam.base_cam import BaseCAM
+from camfuse.compat.pytorch_grad_cam.gradient_free import GradientFreeCAM
 from camfuse.compat.pytorch_grad_cam.passes import many_passes, scores_in_chunks
 from camfuse.compat.pytorch_grad_cam.scores import Target, check_targets
 from camfuse.methods.base import wide
@@ -19,7 +19,7 @@ from camfuse.methods.base import wide
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
-class ScoreCAM(BaseCAM):
+class ScoreCAM(GradientFreeCAM):
     """Score-CAM (Wang et al., CVPRW 2020), with masks whose corners are aligned to the image's.
 
     Takes a forward pass for each ``batch_size`` channels of each layer and image.
@@ -29,14 +29,6 @@ class ScoreCAM(BaseCAM):
 
     batch_size: int = 16
     """How many masked copies of an image go through the model at once."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        target_layers: Sequence[nn.Module],
-        reshape_transform: Callable[[Any], Tensor] | None = None,
-    ) -> None:
-        super().__init__(model, target_layers, reshape_transform, uses_gradients=False)
 
     def get_cam_weights(
         self,

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-from torch import Tensor, nn
-
-from camfuse.compat.pytorch_grad_cam.arrays import Array
 from camfuse.compat.pytorch_grad_cam.base_cam import BaseCAM
-from camfuse.compat.pytorch_grad_cam.raw_maps import rule_weights
-from camfuse.compat.pytorch_grad_cam.scores import Target
+from camfuse.compat.pytorch_grad_cam.registry_hooks import weights_by
 
 
 class XGradCAM(BaseCAM):
-    """XGrad-CAM (Fu et al., BMVC 2020, eq. 8)."""
+    """XGrad-CAM (Fu et al., BMVC 2020, eq. 8).
+
+    ``w_k = sum_p G_k A_k / (sum_p A_k + 1e-7)``.
+    """
 
     _method = "xgradcam"
-
-    def get_cam_weights(
-        self,
-        input_tensor: Tensor,
-        target_layer: nn.Module,
-        targets: Sequence[Target],
-        activations: Any,
-        grads: Any,
-    ) -> Array:
-        """``sum_p G A / (sum_p A + 1e-7)`` ``[B, C]``."""
-        return rule_weights("xgradcam", activations, grads)
+    get_cam_weights = weights_by("xgradcam")
