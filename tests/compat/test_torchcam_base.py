@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 
@@ -114,6 +115,21 @@ def test_what_is_put_on_the_object_keeps_its_meaning_too():
         extractor._get_weights = lambda class_idx, scores: [torch.ones(2, 8)]
         (found,) = extractor(1, model(x), normalized=False)
         assert_close(found, extractor.hook_a[0].sum(1))
+
+
+def test_what_wraps_a_hook_on_the_object_is_called():
+    model, x, seen = net(), images(), []
+    with ours.GradCAM(model, "last") as extractor:
+        original = extractor._get_weights
+
+        @functools.wraps(original)
+        def spy(*args, **kwargs):
+            seen.append(args)
+            return original(*args, **kwargs)
+
+        extractor._get_weights = spy
+        extractor(1, model(x))
+    assert len(seen) == 1
 
 
 def test_fusion_of_a_subclass_keeps_its_meaning():

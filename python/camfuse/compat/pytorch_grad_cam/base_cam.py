@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from camfuse.compat.hooks import is_own
 from camfuse.compat.native_maps import native_map
 from camfuse.compat.pytorch_grad_cam.activations_and_gradients import ActivationsAndGradients
 from camfuse.compat.pytorch_grad_cam.arrays import Array, as_array
@@ -259,23 +260,20 @@ class BaseCAM:
 
     def _is_native(self) -> bool:
         """Whether no hook is defined outside this package, by a subclass or on the object."""
-        return bool(self._method) and not any(map(self._is_replaced, self._hooks))
+        return bool(self._method) and all(map(self._is_own, self._hooks))
 
     def _is_apart(self) -> bool:
         """Whether each target layer's map is made as if there were no others."""
         whole = ("forward", "compute_cam_per_layer", "aggregate_multi_layers", "__call__")
         return (
             self._is_native()
-            and not any(map(self._is_replaced, whole))
+            and all(map(self._is_own, whole))
             and type(self).compute_cam_per_layer is BaseCAM.compute_cam_per_layer
             and isinstance(self.activations_and_grads, ActivationsAndGradients)
         )
 
-    def _is_replaced(self, hook: str) -> bool:
-        found = getattr(self, hook)
-        home = getattr(found, "__module__", "")
-        # What wraps a function takes on its module.
-        return hook in vars(self) or hasattr(found, "__wrapped__") or not home.startswith(_FACE)
+    def _is_own(self, hook: str) -> bool:
+        return is_own(self, hook, _FACE)
 
     def _outputs(self, x: Tensor) -> Any:
         inner = self.activations_and_grads

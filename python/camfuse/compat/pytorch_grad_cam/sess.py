@@ -218,7 +218,7 @@ class SESS:
 
     def _tells_outputs(self) -> bool:
         """Whether the method keeps what the model returned for the windows."""
-        return isinstance(self.base_cam, BaseCAM) and not self.base_cam._is_replaced("forward")
+        return isinstance(self.base_cam, BaseCAM) and self.base_cam._is_own("forward")
 
     def _fused(
         self,

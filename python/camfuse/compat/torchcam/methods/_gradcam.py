@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from camfuse.compat.native_maps import native_map
 from camfuse.compat.torchcam.methods._targets import ClassIdx, Targets, class_scores, target_scores
-from camfuse.compat.torchcam.methods.core import _CAM, TargetLayer, is_own
+from camfuse.compat.torchcam.methods.core import _CAM, TargetLayer
 from camfuse.layouts import plane
 
 
@@ -44,7 +44,7 @@ class _GradCAM(_CAM):
         self._targets_supported = True
 
     def _is_native(self) -> bool:
-        return is_own(self._get_weights) and is_own(self._backprop)
+        return self._is_own("_get_weights") and self._is_own("_backprop")
 
     def _unrecorded_modules(self, given: Sequence[Tensor]) -> Sequence[nn.Module]:
         # Whoever defines hooks may differentiate further than to the target layers.

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from camfuse import ops
+from camfuse.compat.hooks import is_own
 from camfuse.compat.torchcam.methods._economy import is_transformed
 from camfuse.compat.torchcam.methods._maps import resized
 from camfuse.compat.torchcam.methods._targets import OutputTarget, Targets, per_sample
@@ -227,12 +228,15 @@ class _CAM:
 
     def _raw_maps(self, class_idx: Any, scores: Any, kwargs: dict[str, Any]) -> list[Tensor]:
         weights = self._get_weights(class_idx, scores, **kwargs)
-        native = is_own(self._get_weights)
+        native = self._is_own("_get_weights")
         with torch.no_grad():
             return [
                 _weighted(weight, A, native=native)
                 for weight, A in zip(weights, self.hook_a, strict=True)
             ]
+
+    def _is_own(self, hook: str) -> bool:
+        return is_own(self, hook, _FACE)
 
     @staticmethod
     @torch.no_grad()
@@ -343,11 +347,6 @@ class _CAM:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._extra_repr()})"
-
-
-def is_own(method: Callable[..., Any]) -> bool:
-    """Whether a method is this package's, rather than a subclass's or put on the object."""
-    return str(getattr(method, "__module__", "")).startswith(_FACE)
 
 
 def check_maps(cams: Any) -> None:
