@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from cuda_binary import ToolError, find_tool, read_kernels
+from cuda_code import missing_architectures, wanted_architectures
 from cuda_gates import facts_of
 
 ROOT = Path(__file__).parents[2]
-FOLDER = Path(os.environ.get("CAMFUSE_CUDA_BUILD", ROOT / "build" / "cuda"))
+FOLDER = Path(os.environ.get("CAMFUSE_CUDA_BUILD", ROOT / "build" / "native"))
 
 
 def unless_required(reason):
@@ -39,6 +40,8 @@ def compiled(tools):
     newest = max(path.stat().st_mtime for path in sources)
     if modules[0].stat().st_mtime < newest:
         unless_required(f"{modules[0].name} is older than its sources: run make cuda")
+    if missing := missing_architectures(modules[0], wanted_architectures(FOLDER)):
+        unless_required(f"{modules[0].name} lacks code for {', '.join(missing)}: run make cuda")
     return [facts_of(kernel) for kernel in read_kernels(modules[0])]
 
 
