@@ -12,8 +12,8 @@
 //   weighted                            A        A
 //   all of them                         A + G    2 A + 3 G
 //
-// In f32, each rule's partial maps (planar) add at most 1/4 of A, each partial plane sum (rows,
-// f64) at most 1/8.
+// In f32, each rule's partial maps (planar) add at most 1/4 of A, but nearly nothing where a thread
+// has all slabs of a sample; each partial plane sum (rows, f64) at most 1/8.
 #include "cpu/layer_cam.h"
 
 #include <torch/csrc/stable/library.h>
@@ -92,6 +92,7 @@ void compute_planar(LayerCamParams& p) {
 
   Workspace workspace;
   workspace.add(&p.parts, p.B * p.slabs * p.R * p.plane * acc);
+  workspace.add(&p.joined, p.B * static_cast<int64_t>(sizeof(int64_t)));
   workspace.add(&p.extremes, p.R * p.B * p.tiles * 2 * acc);
   workspace.allocate();
   run_stage(LayerCamStage::kPlanarSlabs, p, p.B * p.slabs,

@@ -89,7 +89,7 @@ struct LayerCam {
   template <int J>
   Lines<T> planes(const LayerView& view, bool packs, int64_t b, int64_t c, T* scratch) const {
     const T* from = static_cast<const T*>(view.data) + b * view.batch + c * view.channel;
-    if (!packs) return {from, view.channel};
+    if (!packs) return group_of_lines(from, view.channel);
     for (int64_t y = 0; y < p.h; ++y) {
       for (int64_t x = 0; x < p.w; ++x) {
         const T* at = from + y * view.row + x * view.column;
@@ -140,16 +140,40 @@ struct LayerCam {
         const Acc* factors = weights[static_cast<int>(base_of(p.rules[r]))];
         Acc* map = out + r * p.plane + i;
         r += visit_terms(p.rules + r, p.R - r, [&](auto terms) {
-          add_lines<false, J, Acc>(terms, Lines<T>{a.data + i, a.stride},
-                                   Lines<T>{g.data + i, g.stride}, factors, n, map, p.plane);
+          add_lines<false, J, Acc>(terms, Lines<T>{a.data + i, a.stride, a.ahead},
+                                   Lines<T>{g.data + i, g.stride, g.ahead}, factors, n, map,
+                                   p.plane);
         });
       }
       i += n;
     }
   }
 
-  void planar_slab(int64_t b, int64_t slab, T* scratch) const {
-    Acc* out = static_cast<Acc*>(p.parts) + (b * p.slabs + slab) * p.R * p.plane;
+  // The slabs that one thread does in a row. Those from a sample's first on it adds up at once, in
+  // the order that planar_combine would: then few partial maps go through memory.
+  void planar_slabs(int64_t begin, int64_t end, T* scratch) const {
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t b = task / p.slabs, slab = task % p.slabs;
+      const bool joins = slab > 0 && task - slab >= begin;
+      planar_slab(b, slab, part(b, joins ? 1 : slab), scratch);
+      if (joins) add_to(part(b, 0), part(b, 1), p.R * p.plane);
+      if (joins || slab == 0) p.joined[b] = slab + 1;
+    }
+  }
+
+  Acc* part(int64_t b, int64_t slab) const {
+    return static_cast<Acc*>(p.parts) + (b * p.slabs + slab) * p.R * p.plane;
+  }
+
+  static void add_to(Acc* __restrict sum, const Acc* __restrict x, int64_t n) {
+    int64_t i = 0;
+    for (; i + kLanes<Acc> <= n; i += kLanes<Acc>) {
+      store<Acc>(sum + i, load<Acc>(sum + i) + load<Acc>(x + i));
+    }
+    for (; i < n; ++i) sum[i] += x[i];
+  }
+
+  void planar_slab(int64_t b, int64_t slab, Acc* out, T* scratch) const {
     for (int64_t i = 0; i < p.R * p.plane; ++i) out[i] = 0;
     int64_t c = slab * p.slab;
     const int64_t end = c + p.slab < p.C ? c + p.slab : p.C;
@@ -160,12 +184,14 @@ struct LayerCam {
   void planar_combine(int64_t r, int64_t b, int64_t tile) const {
     const int64_t begin = tile * p.tile;
     const int64_t n = begin + p.tile < positions() ? p.tile : positions() - begin;
-    const Acc* part = static_cast<const Acc*>(p.parts) + (b * p.slabs * p.R + r) * p.plane + begin;
+    const Acc* first = part(b, 0) + r * p.plane + begin;
     Acc* __restrict map = static_cast<Acc*>(p.maps) + (r * p.B + b) * positions() + begin;
     const int64_t stride = p.R * p.plane;
     const auto total = [&](int64_t i, auto load_at) {
-      auto sum = load_at(part + i);
-      for (int64_t slab = 1; slab < p.slabs; ++slab) sum += load_at(part + slab * stride + i);
+      auto sum = load_at(first + i);
+      for (int64_t slab = p.joined[b]; slab < p.slabs; ++slab) {
+        sum += load_at(first + slab * stride + i);
+      }
       return sum;
     };
     int64_t i = 0;
@@ -183,8 +209,8 @@ struct LayerCam {
   // ---- rows: a line is the channels of a position
 
   Lines<T> rows(const LayerView& view, int64_t b, int64_t position) const {
-    return {static_cast<const T*>(view.data) + b * view.batch + position * view.column,
-            view.column};
+    const T* from = static_cast<const T*>(view.data) + b * view.batch + position * view.column;
+    return group_of_lines(from, view.column);
   }
 
   double* sums(int64_t b, int64_t slab, int64_t slot) const {
@@ -313,11 +339,18 @@ struct LayerCam {
     out[1] = high;
   }
 
-  void run(LayerCamStage stage, int64_t task, void* scratch) const {
+  void run(LayerCamStage stage, int64_t begin, int64_t end, void* scratch) const {
+    if (stage == LayerCamStage::kPlanarSlabs) {
+      return planar_slabs(begin, end, static_cast<T*>(scratch));
+    }
+    for (int64_t task = begin; task < end; ++task) run_task(stage, task);
+  }
+
+  void run_task(LayerCamStage stage, int64_t task) const {
     const int64_t slab_b = task / p.slabs, slab = task % p.slabs;
     const int64_t chunks = (p.C + kChannelChunk - 1) / kChannelChunk;
     switch (stage) {
-      case LayerCamStage::kPlanarSlabs: return planar_slab(slab_b, slab, static_cast<T*>(scratch));
+      case LayerCamStage::kPlanarSlabs: return;  // not one by one
       case LayerCamStage::kPlanarCombine:
         return planar_combine(task / p.tiles / p.B, task / p.tiles % p.B, task % p.tiles);
       case LayerCamStage::kRowSums: return row_sums(slab_b, slab);
@@ -334,9 +367,7 @@ struct LayerCam {
 // type if a view is packed.
 void run_layer_cam(LayerCamStage stage, const LayerCamParams& p, int64_t begin, int64_t end,
                    void* scratch) {
-  const auto run = [&](const auto& kernel) {
-    for (int64_t task = begin; task < end; ++task) kernel.run(stage, task, scratch);
-  };
+  const auto run = [&](const auto& kernel) { kernel.run(stage, begin, end, scratch); };
   switch (p.dtype) {
     case Dtype::kF64: return run(LayerCam<double, double>{p});
     case Dtype::kF32: return run(LayerCam<float, float>{p});

@@ -17,6 +17,7 @@ struct LayerCamParams : LayerCamArgs {
   int64_t sum_count;
 
   void* parts;            // Acc    [B, slabs, R, plane]: maps of each slab of channels
+  int64_t* joined;        // [B]: how many parts, from the first on, the first is the sum of
   double* sums;           // double [B, slabs, sum_count, C]: sums over each slab of positions
   void* channel_weights;  // Acc    [B, R, C]
   void* extremes;         // Acc    [R, B, tiles, 2]: minimum and maximum of each tile of a map
@@ -33,7 +34,7 @@ constexpr int64_t kChannelChunk = 1024;
 // The steps of layer_cam. Tasks of a stage are independent; stages follow one another.
 enum class LayerCamStage {
   // Planes contiguous (NCHW, or packed): A and G are read once.
-  kPlanarSlabs,    // task (b, slab): plane sums, channel weights and `parts`
+  kPlanarSlabs,    // task (b, slab): plane sums, channel weights, `parts` and `joined`
   kPlanarCombine,  // task (r, b, tile): `maps` and `extremes` from `parts`
   // Channels of a position contiguous (channels_last).
   kRowSums,         // task (b, slab): `sums`

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/layer_cam_args.h"
+#include "cpu/layer_cam_params.h"
 #include "cpu/simd.h"
 
 namespace camfuse {
@@ -67,14 +68,28 @@ template <class T>
 struct Lines {
   const T* data;
   int64_t stride;
+  int64_t ahead = 0;  // bytes from what is read to what is asked for meanwhile
 };
 
-// The vector at element i of line j. Asks for what a sweep reads soon, across the page border where
-// the processor's own prefetcher stops; asking for addresses past the end is harmless.
+// How far ahead memory is asked for, across the page border where the processor's own prefetcher
+// stops.
+constexpr int64_t kFetchBytes = 1024;
+// Of lines so short the next group is asked for: at kFetchBytes lies a line of this group.
+constexpr int64_t kShortGroupBytes = 16 << 10;
+
+// The first of kGroup lines that others follow.
+template <class T>
+CAMFUSE_INLINE Lines<T> group_of_lines(const T* data, int64_t stride) {
+  const int64_t bytes = kGroup * stride * static_cast<int64_t>(sizeof(T));
+  const bool is_short = bytes > kFetchBytes && bytes <= kShortGroupBytes;
+  return {data, stride, is_short ? bytes : kFetchBytes};
+}
+
+// The vector at element i of line j. Asking for addresses past the end is harmless.
 template <class Acc, class T>
 CAMFUSE_INLINE Vec<Acc> stream(Lines<T> lines, int j, int64_t i) {
   const T* at = lines.data + j * lines.stride + i;
-  __builtin_prefetch(reinterpret_cast<const char*>(at) + 1024);
+  __builtin_prefetch(reinterpret_cast<const char*>(at) + lines.ahead);
   return load<Acc>(at);
 }
 

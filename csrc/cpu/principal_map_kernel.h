@@ -40,9 +40,9 @@ struct PrincipalLines {
   template <int J>
   Lines<T> lines(const LayerView& view, bool packs, int64_t line, T* packed) const {
     const T* from = static_cast<const T*>(view.data) + s.b * view.batch;
-    if constexpr (rows) return {from + line * view.column, view.column};
+    if constexpr (rows) return group_of_lines(from + line * view.column, view.column);
     from += line * view.channel;
-    if (!packs) return {from, view.channel};
+    if (!packs) return group_of_lines(from, view.channel);
     for (int64_t y = 0; y < p.h; ++y) {
       for (int64_t x = 0; x < p.w; ++x) {
         const T* at = from + y * view.row + x * view.column;
