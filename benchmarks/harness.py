@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 Work = Callable[[], object]
 
 _ROUNDS, _LONG_ROUNDS, _QUICK_ROUNDS = 11, 7, 3
+_LONG = 2  # seconds that warming a work up takes
 
 
 @dataclass(frozen=True)
@@ -97,14 +98,16 @@ def alternate(works: Sequence[Work], *, quick: bool, seconds: float = 0.02) -> l
     Args:
         works: What to time, side by side.
         quick: 3 rounds instead of 11, or instead of 7 of long work: a look, not a figure.
-        seconds: A round calls each work for about so long; 0 for long work, called once.
+        seconds: A round calls each work for about so long, but at least once; 0 for long work.
 
     Returns:
         Seconds of one call: a list for each work, with an entry for each round.
     """
+    start = time.perf_counter()
     calls = [_calls_per_round(work, seconds) for work in works]
+    are_long = seconds == 0 or time.perf_counter() - start > _LONG * len(works)
     times: list[list[float]] = [[] for _ in works]
-    for round_ in range(_QUICK_ROUNDS if quick else _ROUNDS if seconds else _LONG_ROUNDS):
+    for round_ in range(_QUICK_ROUNDS if quick else _LONG_ROUNDS if are_long else _ROUNDS):
         order = range(len(works))
         for side in order if round_ % 2 == 0 else reversed(order):  # none always comes first
             times[side].append(_time(works[side], calls[side]))
