@@ -89,8 +89,7 @@ def run(quick: bool) -> list[Claim]:
                 Claim(f"{library} / its face", name, pair.ratio, case.time, pair.detail())
             )
             needed = [
-                extra_memory("benchmarks.faces:work", side, library, method, quick=quick)
-                for side in ("", FACE)
+                extra_memory("benchmarks.faces:work", side, library, method) for side in ("", FACE)
             ]
             detail = {
                 "theirs_MiB": needed[0].second / 2**20,

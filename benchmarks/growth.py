@@ -143,7 +143,7 @@ def measured(name: str, sweep: Sweep, quick: bool) -> list[Claim]:
     times = alternate([sweep.prepare(one) for one in amounts], quick=quick, seconds=0.05)
     seconds = [statistics.median(one) for one in times]
     prepare = f"benchmarks.growth:{sweep.prepare.__name__}"
-    needed = [extra_memory(prepare, one, quick=quick).second for one in amounts]
+    needed = [extra_memory(prepare, one).second for one in amounts]
 
     grown = [sweep.grown(one) for one in amounts]
     claims = []

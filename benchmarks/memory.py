@@ -23,9 +23,9 @@ def run(quick: bool) -> list[Claim]:
     claims = []
     for name in MODELS[:1] if quick else MODELS:
         for batch in BATCHES[:1] if quick else BATCHES:
-            bare = extra_memory("benchmarks.memory:bare", name, batch, quick=quick)
+            bare = extra_memory("benchmarks.memory:bare", name, batch)
             for layers, goal in GOALS.items():
-                ours = extra_memory("benchmarks.memory:maps", name, layers, batch, quick=quick)
+                ours = extra_memory("benchmarks.memory:maps", name, layers, batch)
                 case = f"{name} {layers}, batch {batch}"
                 ratio = ours.second / bare.second
                 detail = {

@@ -32,7 +32,7 @@ def run(quick: bool) -> list[Claim]:
 def measured(name: str, batch: int, quick: bool) -> list[Claim]:
     """Both passes of one case."""
     warm, cold = (
-        extra_memory(f"benchmarks.memory_prediction:{prepare}", name, batch, quick=quick)
+        extra_memory(f"benchmarks.memory_prediction:{prepare}", name, batch)
         for prepare in ("with_libraries", "without_libraries")
     )
     predict = partial(camfuse.predict_memory, build(name), image(batch))

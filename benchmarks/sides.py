@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,37 +18,32 @@ from pathlib import Path
 Argument = str | int
 
 _ROOT = Path(__file__).parents[1]
-_PROCESSES = 3
 
 
 @dataclass(frozen=True)
 class Extra:
-    """Extra memory in bytes, medians over processes: of a first call, and of a second."""
+    """Extra memory in bytes: of a first call, and of a second."""
 
-    first: float
-    second: float
+    first: int
+    second: int
 
 
-def extra_memory(prepare: str, *arguments: Argument, quick: bool) -> Extra:
+def extra_memory(prepare: str, *arguments: Argument) -> Extra:
     """Measures what a work needs beyond its model and input.
 
     Args:
         prepare: ``"module:function"``; called with the arguments, the function loads everything and
             returns the work, a callable without arguments.
         arguments: Given to it.
-        quick: One process instead of 3.
 
     Raises:
         RuntimeError: If the process fails; with what it printed last.
     """
     command = [sys.executable, "-m", "benchmarks.sides", prepare, json.dumps(arguments)]
-    found = []
-    for _ in range(1 if quick else _PROCESSES):
-        done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(f"{prepare}{arguments}: {done.stderr[-2000:]}")
-        found.append(json.loads(done.stdout.splitlines()[-1]))
-    return Extra(*map(statistics.median, zip(*found, strict=True)))
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{prepare}{arguments}: {done.stderr[-2000:]}")
+    return Extra(*json.loads(done.stdout.splitlines()[-1]))
 
 
 def measure(prepare: Callable[..., Callable[[], object]], *arguments: Argument) -> tuple[int, int]:

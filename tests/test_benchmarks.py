@@ -114,13 +114,13 @@ def prepare(mebibytes):
 def test_extra_memory_is_what_the_second_call_needs_beyond_what_is_loaded(tmp_path, monkeypatch):
     (tmp_path / "holder.py").write_text(HOLDER)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
-    extra = sides.extra_memory("holder:prepare", 64, quick=True)
+    extra = sides.extra_memory("holder:prepare", 64)
     assert extra.second / 2**20 == pytest.approx(64 + 32, abs=4)
 
 
 def test_a_failing_side_says_why():
     with pytest.raises(RuntimeError, match="no_such_module"):
-        sides.extra_memory("no_such_module:prepare", quick=True)
+        sides.extra_memory("no_such_module:prepare")
 
 
 def test_the_procedure_that_animations_are_held_against_makes_our_maps():

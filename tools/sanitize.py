@@ -88,8 +88,8 @@ def main() -> None:
     }
     tests = [ROOT / "tests" / f"test_{op}.py" for op in OPS]
     # Reports must reach the terminal, although the process that writes them dies.
-    options = ("-m", "not slow", "-k", LEFT_OUT, "--capture=sys")
-    run(interpreter(), "-m", "pytest", *options, *tests, **runtime)
+    options = ("-m", "not slow", "-k", LEFT_OUT, "--capture=sys", "--numprocesses=auto")
+    run(interpreter(), "-m", "pytest", *options, *tests, **runtime, OMP_NUM_THREADS="1")
 
 
 if __name__ == "__main__":
