@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import camfuse
-from benchmarks.harness import Claim, alternate, compare
+from benchmarks.harness import Claim, Work, alternate, compare
 from benchmarks.models import build
 from benchmarks.photographs import cat
 from camfuse.metrics.scoring import Scorer
@@ -43,6 +43,7 @@ def run(quick: bool) -> list[Claim]:
         stack = camfuse.layer_cams(model, image, layers=LAYERS[name])
         passes = Passes(model, image, (len(stack) + BASELINES) * COPIES)
         score = scoring(stack, model, image)
+        check_same(model, passes.plain, score)
         for kind, alone in (("faster", passes.faster), ("plain", passes.plain)):
             pair = compare(alone, score, quick=quick, seconds=0)
             detail = pair.detail("passes", "ybroad")
@@ -74,6 +75,29 @@ class Passes:
     def _run(self) -> None:
         for part in self._images.split(BATCH_SIZE):
             self._model(part)
+
+
+def check_same(model: nn.Module, passes: Work, score: Work) -> None:
+    """Raises unless both push as many images through the model, but for the unperturbed one."""
+    pushed, scored = (images_seen(model, work) for work in (passes, score))
+    if not pushed < scored <= pushed + BATCH_SIZE:
+        raise AssertionError(f"expected {pushed} perturbed images of ybROAD too, got {scored}")
+
+
+def images_seen(model: nn.Module, work: Work) -> int:
+    """How many go through the model."""
+    seen = 0
+
+    def count(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        nonlocal seen
+        seen += len(args[0])
+
+    handle = model.register_forward_pre_hook(count)
+    try:
+        work()
+    finally:
+        handle.remove()
+    return seen
 
 
 def scoring(stack: camfuse.CamStack, model: nn.Module, image: Tensor) -> Callable[[], object]:
