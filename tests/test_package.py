@@ -19,7 +19,7 @@ LAYERS = (
     {"_C", "checks", "quiet", "amounts", "machine", "notebook", "images"},
     {"reference", "devices"},
     {"ops"},
-    {"structures", "axes"},
+    {"structures", "axes", "attention_rows"},
     {"layers", "layouts", "preserve", "roots", "inputs", "class_targets", "targets", "stack"},
     {"axis_tracer", "finish"},
     {"known_layouts"},

@@ -218,7 +218,7 @@ class _Pass:
         with contextlib.ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
-            stack.enter_context(plain_attention(twice=self.create_graph))
+            stack.enter_context(plain_attention(self.modules, twice=self.create_graph))
             if keep_saved:
                 stack.enter_context(torch.autograd.graph.allow_mutation_on_saved_tensors())
             stack.enter_context(one_thread())

@@ -114,7 +114,7 @@ def passes(
         stack.enter_context(one_at_a_time)
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.no_grad())
-        stack.enter_context(plain_attention())
+        stack.enter_context(plain_attention(modules))
         stack.enter_context(random_state(devices))
         stack.enter_context(eager(modules))
         stack.enter_context(kept_attributes(modules))

@@ -14,10 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from camfuse.attention_rows import rows_together
+
 # What the context managers below change belongs to the whole process (attention's path, random
 # generators, the compiler's stance) or to modules that several models may share. Two threads that
 # each put back what they found would put back what the other had changed.
 one_at_a_time = threading.RLock()
+
+_NOTHING = contextlib.nullcontext()
 
 
 def state_tensors(modules: Sequence[nn.Module]) -> list[Tensor]:
@@ -131,16 +135,17 @@ def kept_caches() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def plain_attention(*, twice: bool = False) -> Iterator[None]:
+def plain_attention(modules: Sequence[nn.Module], *, twice: bool = False) -> Iterator[None]:
     """Attention takes one path inside: its fast one depends on whether anything requires grad.
 
     Args:
+        modules: All of the model.
         twice: Whether its gradients are to be differentiated, as fused kernels cannot be.
     """
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH) if twice else contextlib.nullcontext():
+        with rows_together(modules), sdpa_kernel(SDPBackend.MATH) if twice else _NOTHING:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(enabled)

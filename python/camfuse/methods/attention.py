@@ -134,7 +134,7 @@ class Attentions(TorchFunctionMode):
         with one_at_a_time, contextlib.ExitStack() as stack:
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.set_grad_enabled(self.head is not None))
-            stack.enter_context(plain_attention())
+            stack.enter_context(plain_attention(modules))
             stack.enter_context(one_thread())
             stack.enter_context(
                 random_state({one.device for one in (image, *state_tensors(modules))})

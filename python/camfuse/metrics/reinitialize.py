@@ -97,11 +97,12 @@ def units(model: nn.Module, inputs: Inputs) -> list[list[str]]:
     def remember(module: nn.Module, _: object) -> None:
         runs[module] = next(counter)
 
-    handles = [one.register_forward_pre_hook(remember) for one in model.modules()]
+    modules = tuple(model.modules())
+    handles = [one.register_forward_pre_hook(remember) for one in modules]
     try:
         positional, keywords = call_arguments(model, inputs, create_graph=False)
         # Neither a compiled graph nor attention's fast path would run what is inside.
-        with eager(tuple(model.modules())), plain_attention():
+        with eager(modules), plain_attention(modules):
             model(*positional, **keywords)
     finally:
         for handle in handles:

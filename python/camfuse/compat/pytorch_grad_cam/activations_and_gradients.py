@@ -56,7 +56,7 @@ class ActivationsAndGradients:
         with (
             one_at_a_time,
             torch.inference_mode(False),
-            plain_attention(twice=not self.detach),
+            plain_attention(modules, twice=not self.detach),
             random_state(devices),
             eager(modules),
             evaluating(modules),

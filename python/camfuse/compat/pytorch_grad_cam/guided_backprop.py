@@ -85,7 +85,7 @@ class GuidedBackpropReLUModel:
         with (
             torch.inference_mode(False),
             torch.enable_grad(),
-            plain_attention(),
+            plain_attention(modules),
             random_state({one.device for one in state_tensors(modules)}),
             eager(modules),
             evaluating(modules),

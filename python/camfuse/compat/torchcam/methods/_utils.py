@@ -36,7 +36,7 @@ def untouched(model: nn.Module, *, frozen_too: bool = False) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(one_at_a_time)
         stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(plain_attention())
+        stack.enter_context(plain_attention(modules))
         stack.enter_context(random_state({one.device for one in state_tensors(modules)}))
         stack.enter_context(eager(modules))
         stack.enter_context(kept_attributes(modules))
