@@ -1,6 +1,6 @@
 """Time against the number of layers, for five ways to see all of them, and bytes written.
 
-ResNets from 18 to 152 layers, one photograph. Maps of all convolutions: pytorch-grad-cam called
+ResNets from 18 to 101 layers, one photograph. Maps of all convolutions: pytorch-grad-cam called
 once per layer, torchcam with one backward pass, ``camfuse.layer_cams``, and the bare passes. Whole
 videos of all modules: the CAManim procedure (:mod:`benchmarks.camanim`), ``camfuse.animate``, and
 the floor (:mod:`benchmarks.animation_floor`). What takes a pass per layer runs once, after rounds
@@ -35,7 +35,7 @@ from camfuse.images import Preprocessing
 from camfuse.layers import select_layers
 from camfuse.models import LoadedModel
 
-NETWORKS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+NETWORKS = ("resnet18", "resnet34", "resnet50", "resnet101")
 PER_LAYER = "pytorch-grad-cam, once per layer"
 TORCHCAM = "torchcam, one backward pass"
 MAPS = "camfuse, maps"
