@@ -4,9 +4,9 @@ Both sides get the same model, layer, class and batch size, and their maps are c
 pytorch-grad-cam upsamples Score-CAM's masks with aligned corners and normalizes them afterwards; to
 time equal work on equal masks, it is given camfuse's masks here. Images are 31 times as large as
 the last layer, so that masks reach 0 and 1 in pixels and normalising them again changes nothing.
-Its Ablation-CAM replaces channels of layers with negative values
-by -1e7 instead of 0, so layers behind a ReLU are measured. ResNet-50 has random weights, which
-leave no channel silent; EfficientNet-Lite0 has its own.
+Its Ablation-CAM replaces channels of layers with negative values by -1e7 instead of 0, so layers
+behind a ReLU are measured. ResNets have random weights, which leave no channel silent;
+EfficientNet-Lite0 has its own.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ BATCH_SIZE = 16
 # Method, model, layer and image size.
 QUICK = [("scorecam", "resnet18", "layer4", 62), ("ablationcam", "resnet18", "layer4", 62)]
 CASES = [
-    ("scorecam", "resnet50", "layer4.2", 93),
-    ("ablationcam", "resnet50", "layer4.2", 93),
+    ("scorecam", "resnet34", "layer4.2", 93),
+    ("ablationcam", "resnet34", "layer4.2", 93),
     ("scorecam", "efficientnet-lite0", "_blocks.14", 185),
     ("ablationcam", "resnet50", "layer3.5", 93),
 ]
