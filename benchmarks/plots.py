@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from benchmarks.catalogue import RESULTS
 
@@ -32,6 +33,10 @@ def figure(name: str, columns: int, *, quick: bool) -> Iterator[list[Axes]]:
         )
         for one in axes[0]:
             one.set(xscale="log", yscale="log")
+            for axis in (one.xaxis, one.yaxis):
+                axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axis.set_major_formatter(EngFormatter(sep=""))  # 20, 500, 20k
+                axis.set_minor_formatter(NullFormatter())
         yield list(axes[0])
         RESULTS.mkdir(exist_ok=True)
         file = io.BytesIO() if quick else RESULTS / f"{name}.svg"

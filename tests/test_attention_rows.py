@@ -40,12 +40,13 @@ def tokens(count, seed):
 
 def test_self_attention_is_projected_at_once():
     model, x = attention(), tokens(5, 0)
+    enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with Products() as plain:
             expected = model(x, x, x, need_weights=False)[0]
     finally:
-        torch.backends.mha.set_fastpath_enabled(True)
+        torch.backends.mha.set_fastpath_enabled(enabled)
     batched, found = watched(model, x, x, x)
     assert batched == 0 < plain.batched  # the latter is why attention_rows is there
     torch.testing.assert_close(found, expected)
