@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import signal
@@ -16,6 +17,9 @@ from typing import IO
 METADATA = "pipe:metadata"  # in a command: where ffmpeg is to read an Encoder's ``metadata``
 
 _QUEUED_CHUNKS = 3
+_PIPE_BYTES = (
+    1 << 20
+)  # the most that Linux gives everyone; with its usual 64 KiB we wait for ffmpeg
 _LOG_BYTES = 4096
 _LOG_LINES_SHOWN = 8
 _NOISE = "Thread message queue blocking"  # that the encoder is slower than we are
@@ -164,6 +168,7 @@ class Encoder:
         ):
             self._process_group = process.pid
             try:
+                _widen(process.stdin)
                 drain = threading.Thread(target=_drain, args=(process.stderr, log), daemon=True)
                 drain.start()
                 fed = self._feed(process)
@@ -193,6 +198,12 @@ class Encoder:
         except BrokenPipeError:
             return False
         return True
+
+
+def _widen(pipe: IO[bytes] | None) -> None:
+    assert pipe is not None
+    with contextlib.suppress(OSError):  # whoever has many pipes may get no larger ones
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 @contextlib.contextmanager

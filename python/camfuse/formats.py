@@ -26,7 +26,6 @@ PixelFormat: TypeAlias = Literal["i420", "nv12", "rgb24"]
 Effort: TypeAlias = Literal["fast", "small"]
 Options: TypeAlias = Mapping[str, Any]
 
-_CRF = 20
 _USUAL_SIDE = 448  # that every encoder takes
 _MIN_SIDE = 16  # FFV1 in ffmpeg 5 silently spoils frames of a few pixels
 
@@ -83,6 +82,7 @@ class Codec:
     stores: Literal["yuv", "rgb", "both"]  # frames of the other kind are converted
     encoders: tuple[EncoderSpec, ...]
     crf: tuple[int, int] | None = None  # best, worst
+    usual_crf: int = 20
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,8 @@ _GIF = (
     "palettegen=stats_mode=single:reserve_transparent=0[palette];"
     "[frame][palette]paletteuse=new=1:dither="
 )
-_H264 = {"8x8dct": 1}  # High profile: "ultrafast" leaves out the transform that makes it so
+# High profile: "ultrafast" leaves out the transform that makes it so.
+_H264 = {"8x8dct": 1}
 CODECS: Mapping[str, Codec] = {
     "h264": Codec(
         "yuv",
@@ -120,7 +121,8 @@ CODECS: Mapping[str, Codec] = {
             ),
             EncoderSpec(
                 "libx264",
-                {"preset": "ultrafast", **_H264},
+                # Blocks of 8 x 8 predicted from their neighbors: a tenth fewer bytes, no more time.
+                {"preset": "ultrafast", "partitions": "i8x8", **_H264},
                 {"preset": "slow", **_H264},
                 max_width=16384,
                 max_height=16384,
@@ -128,6 +130,7 @@ CODECS: Mapping[str, Codec] = {
             ),
         ),
         crf=(1, 51),  # 0 would be lossless, and no longer High
+        usual_crf=23,
     ),
     "vp9": Codec(
         "yuv",
@@ -364,7 +367,7 @@ def _checked_crf(codec: str, crf: int | None) -> int | None:
         return None
     best, worst = limits
     if crf is None:
-        return _CRF
+        return CODECS[codec].usual_crf
     if not isinstance(crf, int) or not best <= crf <= worst:
         raise ValueError(f"crf must be an integer in [{best}, {worst}] for {codec}, got {crf!r}")
     return crf

@@ -148,8 +148,8 @@ class VideoWriter:
                 BT.709 in limited range, or ``"rgb24"``. What suits the file best is told by
                 :func:`camfuse.formats.preferred_pixel_format`.
             codec: one that the ending allows; by default its first.
-            crf: quality factor, by default 20, where the codec has one: 1 (best) to 51 for h264, 0
-                to 63 for vp9 and av1.
+            crf: quality factor where the codec has one: 1 (best) to 51 for h264, by default 23; 0
+                to 63 for vp9 and av1, by default 20.
             effort: ``"fast"`` encodes as fast as it can, ``"small"`` takes longer for a smaller
                 file.
             chapters: a title for each frame, which becomes a chapter; exactly as many as frames
