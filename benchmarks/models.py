@@ -9,6 +9,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from camfuse.attention_rows import rows_together
 from camfuse.layers import select_layers
 from camfuse.models import load_model
 
@@ -42,7 +43,11 @@ def image(batch: int, size: int = 224) -> Tensor:
 
 
 def bare_passes(model: nn.Module, x: Tensor) -> None:
-    """Forward, and backward to the first layer's output; no hooks."""
+    """Forward, and backward to the first layer's output; no hooks.
+
+    Frozen attention multiplies its rows together, here as in camfuse; left to torch, it would take
+    several times as long and flatter whoever is held against it.
+    """
     first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
     roots: list[Tensor] = []
 
@@ -52,7 +57,8 @@ def bare_passes(model: nn.Module, x: Tensor) -> None:
 
     handle = first.register_forward_hook(begin)
     try:
-        score = model(x).amax(1).sum()
+        with rows_together(list(model.modules())):
+            score = model(x).amax(1).sum()
     finally:
         handle.remove()
     torch.autograd.grad(score, roots)
@@ -131,7 +137,8 @@ class Floor:
 
         handles = [module.register_forward_hook(forward) for module in self.names]
         try:
-            score = self.model(x).amax(1).sum()
+            with rows_together(list(self.model.modules())):
+                score = self.model(x).amax(1).sum()
         finally:
             for handle in handles:
                 handle.remove()

@@ -57,14 +57,14 @@ map_rows<Half, 8>                            256    3140      4   2   2   2   2 
 map_rows<Half, 1>                            256    3140      0   4   4   4   4   3   2   2
 show_maps<double>                            256       0      0   4   6   6   6   6   6   5
 show_maps<float>                             256       0      0   4   8   6   6   8   8   6
+make_terms<double>                           256       0      0   4   8   6   6   6   8   6
+make_terms<float>                            256       0      0   4   8   6   6   6   8   6
+make_terms<BFloat16>                         256       0      0   4   8   6   6   6   8   6
+make_terms<Half>                             256       0      0   4   8   6   6   8   8   6
 find_principal<double, false>                512   11464      0   1   1   1   1   1   1   1
 find_principal<double, true>                 512   11464      0   1   1   1   1   1   1   1
 find_principal<float, false>                 512    7784      0   1   1   1   1   1   1   1
 find_principal<float, true>                  512    7784      0   1   1   1   1   1   1   1
-find_principal<BFloat16, false>              512    7784      0   1   1   1   1   1   1   1
-find_principal<BFloat16, true>               512    7784      0   1   1   1   1   1   1   1
-find_principal<Half, false>                  512    7784      0   1   1   1   1   1   1   1
-find_principal<Half, true>                   512    7784      0   1   1   1   1   1   1   1
 impute_all<double>                          1024     264      0   1   1   1   1   1   1   1
 impute_all<float>                           1024     264      0   1   1   1   1   1   1   1
 render_all_frames<float, (PixelLayout)2>     128    1024      0   5   5   5   5   5   5   5

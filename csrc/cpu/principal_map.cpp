@@ -69,10 +69,10 @@ class Solver {
  private:
   // Runs all tasks of a stage, on torch's threads where that is worth it.
   void run(PrincipalMapStage stage, int64_t tasks) {
-    const bool packs = (p_.packs_a || p_.packs_g) && reads_lines(stage);
+    const int64_t scratch_bytes = reads_lines(stage) ? p_.scratch_bytes() : 0;
     const auto run_some = [&](int64_t begin, int64_t end) {
       AlignedBytes scratch;
-      if (packs) scratch = allocate(2 * kGroup * p_.length * element_size(p_.dtype));
+      if (scratch_bytes > 0) scratch = allocate(scratch_bytes);
       CAMFUSE_DISPATCH_ISA(run_principal_map, stage, p_, s_, begin, end, scratch.get());
     };
     const int64_t sample = 2 * p_.lines * p_.length * element_size(p_.dtype);
@@ -208,6 +208,8 @@ void set_plan(PrincipalMapParams& p) {
     p.packs_a = !is_planar(p, p.a);
     p.packs_g = has_g && !is_planar(p, p.g);
   }
+  p.in_place =
+      p.terms == Terms::kActivation && acc_size(p.dtype) == element_size(p.dtype) && !p.packs_a;
   p.lines = p.rows ? positions : p.C;
   p.length = p.rows ? p.C : std::max(positions, kMinPlane);
   p.padded = divide_up(p.length, kMinPlane) * kMinPlane;

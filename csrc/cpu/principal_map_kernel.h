@@ -10,7 +10,6 @@
 //   rows       right, [C]               X * right vector
 #pragma once
 
-#include "common/enums.h"
 #include "cpu/principal_map_params.h"
 #include "cpu/principal_map_sweeps.h"
 
@@ -30,42 +29,22 @@ struct LineCount {
   static constexpr int value = J;
 };
 
-// The stages that read the layer, for inputs of type T.
-template <class T, class Acc, bool rows, Term term>
+// The stages that read the layer.
+template <class Acc, bool rows>
 struct PrincipalLines {
   const PrincipalMapParams& p;
   PrincipalMapSample& s;
-  T* scratch;  // [2, kGroup, length], if planes are packed
+  MakeTerms<Acc> make_terms;
+  void* scratch;
 
   template <int J>
-  Lines<T> lines(const LayerView& view, bool packs, int64_t line, T* packed) const {
-    const T* from = static_cast<const T*>(view.data) + s.b * view.batch;
-    if constexpr (rows) return group_of_lines(from + line * view.column, view.column);
-    from += line * view.channel;
-    if (!packs) return group_of_lines(from, view.channel);
-    for (int64_t y = 0; y < p.h; ++y) {
-      for (int64_t x = 0; x < p.w; ++x) {
-        const T* at = from + y * view.row + x * view.column;
-        for (int j = 0; j < J; ++j) packed[j * p.length + y * p.w + x] = at[j * view.channel];
-      }
+  TermLines<rows, J, Acc> lines(int64_t line) const {
+    const Acc* const means = static_cast<const Acc*>(s.means) + (rows ? 0 : line);
+    if (make_terms == nullptr) {
+      return {lines_of<Acc>(p, s, p.a, false, line, J, nullptr), means};
     }
-    for (int j = 0; j < J; ++j) {
-      for (int64_t i = p.h * p.w; i < p.length; ++i) packed[j * p.length + i] = T{};
-    }
-    return {packed, p.length};
-  }
-
-  template <int J>
-  TermLines<rows, J, term, T, Acc> terms(int64_t line) const {
-    const int64_t channel = rows ? 0 : line;
-    TermLines<rows, J, term, T, Acc> found{};
-    found.a = lines<J>(p.a, p.packs_a, line, scratch);
-    if constexpr (has_y(term)) {
-      found.g = lines<J>(p.g, p.packs_g, line, scratch + kGroup * p.length);
-    }
-    found.factors = static_cast<const Acc*>(s.factors) + channel;
-    found.means = static_cast<const Acc*>(s.means) + channel;
-    return found;
+    make_terms(p, s, line, J, scratch);
+    return {{static_cast<const Acc*>(scratch), p.length}, means};
   }
 
   // Calls visit(line, count) for each group of lines of a slab; `count` is a constant.
@@ -91,7 +70,7 @@ struct PrincipalLines {
     Vec<Acc> largest{};
     for_groups(slab, [&](int64_t line, auto count) {
       constexpr int J = decltype(count)::value;
-      measure<rows, J, term, T, Acc>(terms<J>(line), p.length, rows ? sums : sums + line, largest);
+      measure<rows, J, Acc>(lines<J>(line), p.length, rows ? sums : sums + line, largest);
       if constexpr (!rows) {
         for (int j = 0; j < J; ++j) sums[line + j] /= static_cast<Acc>(p.h * p.w);
       }
@@ -103,13 +82,6 @@ struct PrincipalLines {
     s.slab_sums[2 * slab] = top;
   }
 
-  void set_factors() const {
-    const T* weights = static_cast<const T*>(p.weights.data) + s.b * p.weights.batch;
-    for (int64_t c = 0; c < p.C; ++c) {
-      static_cast<Acc*>(s.factors)[c] = static_cast<Acc>(as_double(weights[c * p.weights.channel]));
-    }
-  }
-
   void energies(int64_t slab) const {
     const Acc scale = static_cast<Acc>(s.scale);
     Acc* out = cleared_part(slab, 0);
@@ -118,17 +90,17 @@ struct PrincipalLines {
       Acc* found = static_cast<Acc*>(s.energies);
       for_groups(slab, [&](int64_t line, auto count) {
         constexpr int J = decltype(count)::value;
-        const auto x = terms<J>(line);
-        sum_squares<J, term, T, Acc>(x, p.length, scale, found + line);
+        const auto x = lines<J>(line);
+        sum_squares<J, Acc>(x, p.length, scale, found + line);
         Acc coefficients[J];
         for (int j = 0; j < J; ++j) coefficients[j] = found[line + j] * scale;
-        add_multiples<rows, J, term, T, Acc>(x, coefficients, p.length, out);
-        add_centred<rows, J, term, T, Acc>(x, p.length, left);
+        add_multiples<rows, J, Acc>(x, coefficients, p.length, out);
+        add_centred<rows, J, Acc>(x, p.length, left);
       });
     } else {
       for_groups(slab, [&](int64_t line, auto count) {
         constexpr int J = decltype(count)::value;
-        add_squares<J, term, T, Acc>(terms<J>(line), p.length, scale, out);
+        add_squares<J, Acc>(lines<J>(line), p.length, scale, out);
       });
     }
   }
@@ -141,16 +113,16 @@ struct PrincipalLines {
     double squares = 0, sum = 0;
     for_groups(slab, [&](int64_t line, auto count) {
       constexpr int J = decltype(count)::value;
-      const auto x = terms<J>(line);
+      const auto x = lines<J>(line);
       Acc coefficients[J];
-      dot_lines<rows, J, term, T, Acc>(x, vector, p.length, coefficients);
+      dot_lines<rows, J, Acc>(x, vector, p.length, coefficients);
       for (int j = 0; j < J; ++j) {
         coefficients[j] *= factor;
         const double exact = as_double(coefficients[j]);
         squares += exact * exact;
         sum += exact;
       }
-      add_multiples<rows, J, term, T, Acc>(x, coefficients, p.length, out);
+      add_multiples<rows, J, Acc>(x, coefficients, p.length, out);
     });
     s.slab_sums[2 * slab] = squares;
     s.slab_sums[2 * slab + 1] = sum;
@@ -161,13 +133,12 @@ struct PrincipalLines {
     Acc* map = static_cast<Acc*>(s.values);
     for_groups(slab, [&](int64_t line, auto count) {
       constexpr int J = decltype(count)::value;
-      dot_lines<rows, J, term, T, Acc>(terms<J>(line), vector, p.length, map + line);
+      dot_lines<rows, J, Acc>(lines<J>(line), vector, p.length, map + line);
     });
   }
 
   void run(PrincipalMapStage stage, int64_t task) const {
     switch (stage) {
-      case PrincipalMapStage::kFactors: return set_factors();
       case PrincipalMapStage::kMeasure: return measure_slab(task);
       case PrincipalMapStage::kEnergies: return energies(task);
       case PrincipalMapStage::kMultiply: return multiply(task);
@@ -206,6 +177,22 @@ struct PrincipalVectors {
     store<Acc>(vector + i, x);
     const int64_t n = p.rows ? p.C : positions();
     for (int64_t k = i < n ? n : i; k < i + L; ++k) vector[k] = 0;
+  }
+
+  template <class T>
+  void set_factors_from() const {
+    const T* weights = static_cast<const T*>(p.weights.data) + s.b * p.weights.batch;
+    for (int64_t c = 0; c < p.C; ++c) {
+      static_cast<Acc*>(s.factors)[c] = static_cast<Acc>(as_double(weights[c * p.weights.channel]));
+    }
+  }
+  void set_factors() const {
+    switch (p.dtype) {
+      case Dtype::kF64: return set_factors_from<double>();
+      case Dtype::kF32: return set_factors_from<float>();
+      case Dtype::kBF16: return set_factors_from<BFloat16>();
+      case Dtype::kF16: return set_factors_from<Half>();
+    }
   }
 
   void means() const {
@@ -360,6 +347,7 @@ struct PrincipalVectors {
 
   void run(PrincipalMapStage stage, int64_t task) const {
     switch (stage) {
+      case PrincipalMapStage::kFactors: return set_factors();
       case PrincipalMapStage::kMeans: return means();
       case PrincipalMapStage::kGather: return gather(task);
       case PrincipalMapStage::kStart: return start(task);
@@ -373,47 +361,21 @@ struct PrincipalVectors {
   }
 };
 
-// Runs the tasks [begin, end) of a stage. `scratch` holds 2 * kGroup * length elements of the input
-// type if planes are packed.
+// Runs the tasks [begin, end) of a stage. `scratch` is as large as the parameters say, for stages
+// that read lines.
 void run_principal_map(PrincipalMapStage stage, const PrincipalMapParams& p, PrincipalMapSample& s,
                        int64_t begin, int64_t end, void* scratch) {
   const auto run = [&](const auto& kernel) {
     for (int64_t task = begin; task < end; ++task) kernel.run(stage, task);
   };
-  if (!reads_lines(stage)) {
-    if (p.dtype == Dtype::kF64) return run(PrincipalVectors<double>{p, s});
-    return run(PrincipalVectors<float>{p, s});
-  }
-  const auto with_terms = [&](auto type, auto acc, auto term) {
-    using T = decltype(type);
+  const auto with = [&](auto acc) {
     using Acc = decltype(acc);
-    constexpr Term kTerm = decltype(term)::value;
-    if (p.rows) return run(PrincipalLines<T, Acc, true, kTerm>{p, s, static_cast<T*>(scratch)});
-    return run(PrincipalLines<T, Acc, false, kTerm>{p, s, static_cast<T*>(scratch)});
+    if (!reads_lines(stage)) return run(PrincipalVectors<Acc>{p, s});
+    if (p.rows) return run(PrincipalLines<Acc, true>{p, s, maker_of<Acc>(p), scratch});
+    return run(PrincipalLines<Acc, false>{p, s, maker_of<Acc>(p), scratch});
   };
-  const auto with_type = [&](auto type, auto acc) {
-    using std::integral_constant;
-    switch (p.terms) {
-      case camfuse::Terms::kActivation:
-        return with_terms(type, acc, integral_constant<Term, Term::kX>{});
-      case camfuse::Terms::kProduct:
-        return with_terms(type, acc, integral_constant<Term, Term::kProduct>{});
-      case camfuse::Terms::kPositiveProduct:
-        return with_terms(type, acc, integral_constant<Term, Term::kPositiveProduct>{});
-      case camfuse::Terms::kPositiveGradient:
-        return with_terms(type, acc, integral_constant<Term, Term::kPositiveGradient>{});
-      case camfuse::Terms::kGradientMagnitude:
-        return with_terms(type, acc, integral_constant<Term, Term::kMagnitudeOfY>{});
-      case camfuse::Terms::kWeighted:
-        return with_terms(type, acc, integral_constant<Term, Term::kScaled>{});
-    }
-  };
-  switch (p.dtype) {
-    case Dtype::kF64: return with_type(double{}, double{});
-    case Dtype::kF32: return with_type(float{}, float{});
-    case Dtype::kBF16: return with_type(BFloat16{}, float{});
-    case Dtype::kF16: return with_type(Half{}, float{});
-  }
+  if (p.dtype == Dtype::kF64) return with(double{});
+  return with(float{});
 }
 
 }  // namespace CAMFUSE_ISA

@@ -7,8 +7,9 @@
 namespace camfuse {
 
 struct PrincipalMapParams : PrincipalMapArgs {
-  bool rows;              // a line is the channels of a position; else it is the plane of a channel
-  bool packs_a, packs_g;  // its planes are copied, a few at a time, before they are read
+  bool rows;      // a line is the channels of a position; else it is the plane of a channel
+  bool in_place;  // terms are read where they lie; else they are made, kGroup lines at a time
+  bool packs_a, packs_g;  // and before that, planes are copied
 
   // The lines of a sample are cut into `slabs` slabs of `slab`, and what runs along a line into
   // `tiles` tiles of `tile`. Their size never depends on the batch or the thread count.
@@ -16,6 +17,13 @@ struct PrincipalMapParams : PrincipalMapArgs {
   int64_t length, tile, tiles;  // of a line, padded to at least kMinPlane
   int64_t padded;               // length of vectors along a line: whole vectors, the rest is 0
   int64_t most_steps;
+
+  // Bytes of a thread's scratch: terms of kGroup lines; and those of A and G, if they are packed.
+  int64_t scratch_bytes() const {
+    const int64_t lines_bytes = kGroup * length;
+    return (in_place ? 0 : lines_bytes * acc_size(dtype)) +
+           (packs_a || packs_g ? 2 * lines_bytes * element_size(dtype) : 0);
+  }
 };
 
 // What is known of the sample in work. Terms are scaled by `scale`, a power of two that brings the
@@ -63,9 +71,8 @@ enum class PrincipalMapStage {
 };
 
 inline bool reads_lines(PrincipalMapStage stage) {
-  return stage == PrincipalMapStage::kFactors || stage == PrincipalMapStage::kMeasure ||
-         stage == PrincipalMapStage::kEnergies || stage == PrincipalMapStage::kMultiply ||
-         stage == PrincipalMapStage::kProject;
+  return stage == PrincipalMapStage::kMeasure || stage == PrincipalMapStage::kEnergies ||
+         stage == PrincipalMapStage::kMultiply || stage == PrincipalMapStage::kProject;
 }
 
 }  // namespace camfuse

@@ -1,41 +1,23 @@
 // The sweeps over lines of a layer that principal_map is made of. Torch-free.
 #pragma once
 
-#include "cpu/line_sweeps.h"
+#include "cpu/principal_map_terms.h"
 
 namespace camfuse {
 namespace CAMFUSE_ISA {
 
-// The terms of J lines (Lines): factors and means belong to the elements of a line (rows) or to the
-// line as a whole.
-template <bool rows, int J, Term term, class T, class Acc>
+// The terms of J lines, and the means of channels: of the elements of a line (rows), or of the
+// lines.
+template <bool rows, int J, class Acc>
 struct TermLines {
-  Lines<T> a, g;
-  const Acc *factors, *means;  // of the first line, or of the first element
+  Lines<Acc> terms;
+  const Acc* means;  // of the first line, or of the first element
 
-  CAMFUSE_INLINE Vec<Acc> value(int j, int64_t i) const {
-    Vec<Acc> factor{}, g_value{};
-    if constexpr (has_factor(term)) factor = rows ? load<Acc>(factors + i) : splat<Acc>(factors[j]);
-    if constexpr (has_y(term)) g_value = stream<Acc>(g, j, i);
-    return evaluate<term, Acc>(stream<Acc>(a, j, i), g_value, factor);
-  }
+  CAMFUSE_INLINE Vec<Acc> value(int j, int64_t i) const { return stream<Acc>(terms, j, i); }
   CAMFUSE_INLINE Vec<Acc> centred(int j, int64_t i) const {
     return value(j, i) - (rows ? load<Acc>(means + i) : splat<Acc>(means[j]));
   }
 };
-
-// Calls visit(i, only) for each vector of n elements, n at least a vector. The last one may overlap
-// that before; only(x) is x without the lanes that were visited already.
-template <class Acc, class Visit>
-CAMFUSE_INLINE void for_vectors(int64_t n, const Visit& visit) {
-  constexpr int L = kLanes<Acc>;
-  int64_t i = 0;
-  for (; i + L <= n; i += L) visit(i, [](Vec<Acc> x) { return x; });
-  if (i < n) {
-    const int64_t last = n - L;
-    visit(last, [&](Vec<Acc> x) { return from_lane<Acc>(x, i - last); });
-  }
-}
 
 template <int J, class Acc>
 CAMFUSE_INLINE Vec<Acc> sum_of(const Vec<Acc>* x) {
@@ -56,8 +38,8 @@ CAMFUSE_INLINE Vec<Acc> larger(Vec<Acc> x, Vec<Acc> largest) {
 }
 
 // out[j] = sum_i x_j[i] (planes), or out[i] += sum_j x_j[i] (rows); and the largest |x|.
-template <bool rows, int J, Term term, class T, class Acc>
-CAMFUSE_INLINE void measure(const TermLines<rows, J, term, T, Acc>& lines, int64_t n, Acc* out,
+template <bool rows, int J, class Acc>
+CAMFUSE_INLINE void measure(const TermLines<rows, J, Acc>& lines, int64_t n, Acc* out,
                             Vec<Acc>& largest) {
   Vec<Acc> sums[J] = {};
   for_vectors<Acc>(n, [&](int64_t i, auto only) __attribute__((always_inline)) {
@@ -75,9 +57,9 @@ CAMFUSE_INLINE void measure(const TermLines<rows, J, term, T, Acc>& lines, int64
 }
 
 // out[i] += sum_j (scale x_j[i])^2, for planes.
-template <int J, Term term, class T, class Acc>
-CAMFUSE_INLINE void add_squares(const TermLines<false, J, term, T, Acc>& lines, int64_t n,
-                                Acc scale, Acc* out) {
+template <int J, class Acc>
+CAMFUSE_INLINE void add_squares(const TermLines<false, J, Acc>& lines, int64_t n, Acc scale,
+                                Acc* out) {
   for_vectors<Acc>(n, [&](int64_t i, auto only) __attribute__((always_inline)) {
     Vec<Acc> squares[J];
     for (int j = 0; j < J; ++j) {
@@ -89,8 +71,8 @@ CAMFUSE_INLINE void add_squares(const TermLines<false, J, term, T, Acc>& lines, 
 }
 
 // out[j] = sum_i (scale x_j[i])^2, for rows.
-template <int J, Term term, class T, class Acc>
-CAMFUSE_INLINE void sum_squares(const TermLines<true, J, term, T, Acc>& lines, int64_t n, Acc scale,
+template <int J, class Acc>
+CAMFUSE_INLINE void sum_squares(const TermLines<true, J, Acc>& lines, int64_t n, Acc scale,
                                 Acc* out) {
   Vec<Acc> sums[J] = {};
   for_vectors<Acc>(n, [&](int64_t i, auto only) __attribute__((always_inline)) {
@@ -103,9 +85,9 @@ CAMFUSE_INLINE void sum_squares(const TermLines<true, J, term, T, Acc>& lines, i
 }
 
 // dots[j] = sum_i centred_j[i] * vector[i].
-template <bool rows, int J, Term term, class T, class Acc>
-CAMFUSE_INLINE void dot_lines(const TermLines<rows, J, term, T, Acc>& lines, const Acc* vector,
-                              int64_t n, Acc* dots) {
+template <bool rows, int J, class Acc>
+CAMFUSE_INLINE void dot_lines(const TermLines<rows, J, Acc>& lines, const Acc* vector, int64_t n,
+                              Acc* dots) {
   Vec<Acc> sums[J] = {};
   for_vectors<Acc>(n, [&](int64_t i, auto only) __attribute__((always_inline)) {
     const Vec<Acc> y = only(load<Acc>(vector + i));
@@ -115,9 +97,9 @@ CAMFUSE_INLINE void dot_lines(const TermLines<rows, J, term, T, Acc>& lines, con
 }
 
 // out[i] += sum_j coefficients[j] * centred_j[i].
-template <bool rows, int J, Term term, class T, class Acc>
-CAMFUSE_INLINE void add_multiples(const TermLines<rows, J, term, T, Acc>& lines,
-                                  const Acc* coefficients, int64_t n, Acc* out) {
+template <bool rows, int J, class Acc>
+CAMFUSE_INLINE void add_multiples(const TermLines<rows, J, Acc>& lines, const Acc* coefficients,
+                                  int64_t n, Acc* out) {
   for_vectors<Acc>(n, [&](int64_t i, auto only) __attribute__((always_inline)) {
     Vec<Acc> x[J];
     for (int j = 0; j < J; ++j) x[j] = lines.centred(j, i) * coefficients[j];
@@ -126,9 +108,8 @@ CAMFUSE_INLINE void add_multiples(const TermLines<rows, J, term, T, Acc>& lines,
 }
 
 // out[i] += sum_j centred_j[i].
-template <bool rows, int J, Term term, class T, class Acc>
-CAMFUSE_INLINE void add_centred(const TermLines<rows, J, term, T, Acc>& lines, int64_t n,
-                                Acc* out) {
+template <bool rows, int J, class Acc>
+CAMFUSE_INLINE void add_centred(const TermLines<rows, J, Acc>& lines, int64_t n, Acc* out) {
   for_vectors<Acc>(n, [&](int64_t i, auto only) __attribute__((always_inline)) {
     Vec<Acc> x[J];
     for (int j = 0; j < J; ++j) x[j] = lines.centred(j, i);

@@ -2,9 +2,11 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "common/divide.h"
 #include "cuda/launch.h"
 #include "cuda/principal_map.h"
 #include "cuda/principal_map_kernel.cuh"
+#include "cuda/principal_map_terms.cuh"
 #include "cuda/workspace.h"
 
 namespace camfuse::cuda {
@@ -37,6 +39,7 @@ void join_rows(CudaPrincipalMapParams& p) {
 int64_t place(CudaPrincipalMapParams& p, void* memory) {
   const int64_t acc = acc_size(p.dtype);
   Workspace workspace(memory);
+  workspace.add(&p.made_terms, p.in_place ? 0 : p.B * p.C * p.positions * acc);
   workspace.add(&p.means, p.B * p.C * acc);
   workspace.add(&p.offsets, p.rows ? p.B * p.C * acc : 0);
   workspace.add(&p.energies, p.B * p.positions * acc);
@@ -46,11 +49,31 @@ int64_t place(CudaPrincipalMapParams& p, void* memory) {
   return workspace.size();
 }
 
+// Whether lines can be read as they are; after join_rows().
+bool is_in_place(const CudaPrincipalMapParams& p) {
+  return p.terms == Terms::kActivation && acc_size(p.dtype) == element_size(p.dtype) &&
+         (p.rows ? p.width == p.positions : is_planar(p, p.a));
+}
+
 template <class T>
+void launch_terms(const CudaPrincipalMapParams& p, cudaStream_t stream) {
+  const int64_t blocks = p.B * divide_up(p.lines, kTermsLines);
+  launch("make_terms", make_terms<T>, blocks, kTermsThreads, 0, stream, p);
+}
+
+void launch_terms(const CudaPrincipalMapParams& p, cudaStream_t stream) {
+  switch (p.dtype) {
+    case Dtype::kF64: launch_terms<double>(p, stream); break;
+    case Dtype::kF32: launch_terms<float>(p, stream); break;
+    case Dtype::kBF16: launch_terms<BFloat16>(p, stream); break;
+    case Dtype::kF16: launch_terms<Half>(p, stream); break;
+  }
+}
+
+template <class A>
 void launch_for(const CudaPrincipalMapParams& p, cudaStream_t stream) {
-  const auto kernel = p.rows ? find_principal<T, true> : find_principal<T, false>;
-  launch("find_principal", kernel, p.B, kPrincipalThreads, sizeof(PrincipalState<Acc<T>>), stream,
-         p);
+  const auto kernel = p.rows ? find_principal<A, true> : find_principal<A, false>;
+  launch("find_principal", kernel, p.B, kPrincipalThreads, sizeof(PrincipalState<A>), stream, p);
 }
 
 }  // namespace
@@ -77,6 +100,7 @@ PrincipalMapPlan plan_principal_map(const PrincipalMapArgs& args) {
   join_rows(p);
   p.lines = p.rows ? p.positions : p.channels;
   p.length = p.rows ? p.channels : p.positions;
+  p.in_place = is_in_place(p);
   // The rank of the matrix, and one for what of the start it maps to 0.
   p.most_steps = static_cast<int>(std::min<int64_t>(kMostSteps, std::min(p.C, positions) + 1));
   p.tolerance = principal_tolerance(p.dtype);
@@ -88,12 +112,13 @@ void launch_principal_map(const PrincipalMapPlan& plan, void* workspace, void* s
   CudaPrincipalMapParams p = plan.params;
   place(p, workspace);
   const auto on = static_cast<cudaStream_t>(stream);
-  switch (p.dtype) {
-    case Dtype::kF64: launch_for<double>(p, on); break;
-    case Dtype::kF32: launch_for<float>(p, on); break;
-    case Dtype::kBF16: launch_for<BFloat16>(p, on); break;
-    case Dtype::kF16: launch_for<Half>(p, on); break;
+  if (p.in_place) {
+    p.from = {p.a.data, p.a.batch, p.rows ? p.a.column : p.a.channel};
+  } else {
+    p.from = {p.made_terms, p.C * p.positions, p.length};
+    launch_terms(p, on);
   }
+  p.dtype == Dtype::kF64 ? launch_for<double>(p, on) : launch_for<float>(p, on);
 }
 
 }  // namespace camfuse::cuda

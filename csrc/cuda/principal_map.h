@@ -11,10 +11,18 @@ struct CudaPrincipalMapParams : PrincipalMapArgs {
   int positions, channels, width, lines, length;
   // What `terms` mean, apart: a choice among six would become a jump to a computed address.
   bool weighted, has_gradients, rectifies_gradients, magnifies_gradients, rectifies_products;
+  // Where the terms lie, elements of a line side by side: in the activations themselves, or in the
+  // workspace, where a kernel puts them first.
+  bool in_place;
+  struct {
+    const void* data;     // Acc
+    int64_t batch, line;  // strides in elements
+  } from;
   int most_steps;
   double tolerance;
 
   // Workspace, for each sample
+  void* made_terms;    // Acc [B, lines, length], if not in place
   void* means;         // Acc [B, C]
   void* offsets;       // Acc [B, C]: what is left of the means (rows only)
   void* energies;      // Acc [B, positions]: squared norms of the rows of terms, scaled
@@ -31,7 +39,8 @@ struct PrincipalMapPlan {
 // Throws if there is more of something than the kernel can count.
 PrincipalMapPlan plan_principal_map(const PrincipalMapArgs& args);
 
-// Puts everything on `stream`, a cudaStream_t: one kernel, a block for each sample.
+// Puts everything on `stream`, a cudaStream_t: terms that are not read in place, then one kernel
+// with a block for each sample.
 void launch_principal_map(const PrincipalMapPlan& plan, void* workspace, void* stream);
 
 }  // namespace camfuse::cuda

@@ -1,4 +1,4 @@
-// principal_map: a block finds the first principal component of its sample, in one launch.
+// principal_map: a block finds the first principal component of its sample's terms, in one launch.
 //
 // Note: [Lanczos]
 // X is the matrix of centred terms, [positions, C]. Lines are its columns (planes of channels), or
@@ -16,50 +16,30 @@
 
 namespace camfuse::cuda {
 
-// A sample's terms, where line and place along it say position and channel.
-template <class T, bool rows>
+// A sample's terms.
+template <class A, bool rows>
 struct PrincipalTerms {
-  using A = Acc<T>;
-  const CudaPrincipalMapParams& p;
-  const T *a, *g, *weights;
+  const A* from;
+  int64_t stride;  // from line to line
   const A* means;
 
-  __device__ __forceinline__ PrincipalTerms(const CudaPrincipalMapParams& params, int64_t b)
-      : p(params),
-        a(static_cast<const T*>(p.a.data) + b * p.a.batch),
-        g(static_cast<const T*>(p.g.data) + b * p.g.batch),
-        weights(static_cast<const T*>(p.weights.data) + b * p.weights.batch),
+  __device__ __forceinline__ PrincipalTerms(const CudaPrincipalMapParams& p, int64_t b)
+      : from(static_cast<const A*>(p.from.data) + b * p.from.batch),
+        stride(p.from.line),
         means(static_cast<const A*>(p.means) + b * p.channels) {}
 
-  static __device__ __forceinline__ int64_t offset(const LayerView& view, int c, int y, int x) {
-    return c * view.channel + y * view.row + x * view.column;
-  }
-
-  __device__ __forceinline__ A value(int line, int i) const {
-    const int position = rows ? line : i, c = rows ? i : line;
-    const int y = position < p.width ? 0 : position / p.width, x = position - y * p.width;
-    const A activation = to_acc(a[offset(p.a, c, y, x)]);
-    if (p.weighted) return activation * to_acc(weights[c * p.weights.channel]);
-    if (!p.has_gradients) return activation;
-    A gradient = to_acc(g[offset(p.g, c, y, x)]);
-    if (p.rectifies_gradients && gradient < 0) gradient = 0;  // NaN stays NaN
-    if (p.magnifies_gradients) gradient = fabs(gradient);
-    const A product = activation * gradient;
-    return p.rectifies_products && product < 0 ? 0 : product;
-  }
-
+  __device__ __forceinline__ A value(int line, int i) const { return from[line * stride + i]; }
   __device__ __forceinline__ A centred(int line, int i) const {
     return value(line, i) - means[rows ? i : line];
   }
 };
 
-template <class T, bool rows>
+template <class A, bool rows>
 struct PrincipalBlock {
-  using A = Acc<T>;
   const CudaPrincipalMapParams& p;
   PrincipalState<A>& state;
   int64_t b;
-  PrincipalTerms<T, rows> terms;
+  PrincipalTerms<A, rows> terms;
   A scale;    // of the terms: a power of two that brings the largest near 1
   int count;  // basis vectors there are, without the newest
 
@@ -305,11 +285,11 @@ struct PrincipalBlock {
 };
 
 // Block b: sample b.
-template <class T, bool rows>
+template <class A, bool rows>
 __global__ void __launch_bounds__(kPrincipalThreads, 1)
     find_principal(const __grid_constant__ CudaPrincipalMapParams p) {
-  auto& state = *shared_memory<PrincipalState<Acc<T>>>();
-  PrincipalBlock<T, rows> block(p, state, blockIdx.x);
+  auto& state = *shared_memory<PrincipalState<A>>();
+  PrincipalBlock<A, rows> block(p, state, blockIdx.x);
   if (!block.measure()) return block.give_nan();
   block.start();
   block.project(block.iterate());

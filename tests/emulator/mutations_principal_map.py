@@ -11,19 +11,24 @@ from principal_map_checks import (
     check_size,
     check_spectrum,
     check_terms,
+    check_uneven_rows,
 )
 
-# Edits before any fault: mutants are built for f32 alone, which takes a third of the time.
-BEFORE = [
-    (
-        "principal_map.cu",
-        f"case Dtype::{dtype}: launch_for<{name}>(p, on); break;",
-        f"case Dtype::{dtype}: break;",
-    )
-    for dtype, name in (("kF64", "double"), ("kBF16", "BFloat16"), ("kF16", "Half"))
-]
-
 LAUNCH, KERNEL, SUMS = "principal_map.cu", "principal_map_kernel.cuh", "principal_map_sums.cuh"
+TERMS = "principal_map_terms.cuh"
+
+# Edits before any fault: mutants are built for f32 alone, which takes half the time.
+BEFORE = [
+    *(
+        (
+            LAUNCH,
+            f"case Dtype::{dtype}: launch_terms<{name}>(p, stream); break;",
+            f"case Dtype::{dtype}: break;",
+        )
+        for dtype, name in (("kF64", "double"), ("kBF16", "BFloat16"), ("kF16", "Half"))
+    ),
+    (LAUNCH, "p.dtype == Dtype::kF64 ? launch_for<double>(p, on) : launch", "launch"),
+]
 
 MUTATIONS = (
     # ---- barriers
@@ -77,17 +82,52 @@ MUTATIONS = (
         "",
         check_rows,
     ),
+    Mutation(
+        "planes in place are those of the first channel",
+        LAUNCH,
+        "p.rows ? p.a.column : p.a.channel};",
+        "p.rows ? p.a.column : 0};",
+        check_means,
+    ),
+    Mutation(
+        "rows in place are those of the first position",
+        LAUNCH,
+        "p.rows ? p.a.column : p.a.channel};",
+        "p.rows ? 0 : p.a.channel};",
+        check_means,
+    ),
+    Mutation(
+        "uneven rows are read in place",
+        LAUNCH,
+        "p.rows ? p.width == p.positions : is_planar",
+        "p.rows ? true : is_planar",
+        check_uneven_rows,
+    ),
     # ---- terms
     Mutation(
+        "the last lines of a sample are not made",
+        LAUNCH,
+        "p.B * divide_up(p.lines, kTermsLines)",
+        "p.B * (p.lines / kTermsLines)",
+        check_terms,
+    ),
+    Mutation(
+        "the next sample's terms are overwritten",
+        TERMS,
+        "if (line >= p.lines) return;",
+        "",
+        check_rows,
+    ),
+    Mutation(
         "negative products stay",
-        KERNEL,
+        TERMS,
         "return p.rectifies_products && product < 0 ? 0 : product;",
         "return product;",
         check_terms,
     ),
     Mutation(
         "weights are those of the first channel",
-        KERNEL,
+        TERMS,
         "weights[c * p.weights.channel]",
         "weights[0 * p.weights.channel]",
         check_terms,

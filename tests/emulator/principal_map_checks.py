@@ -29,6 +29,12 @@ def check_rows(run: Emulator) -> None:
         _check(run, shape, "channels_last", "product")
 
 
+def check_uneven_rows(run: Emulator) -> None:
+    """Channels that lie together, in a part of a larger layer."""
+    A = LAYOUTS["channels_last"](layer((2, 7, 5, 9))[0])[..., 1:7]
+    assert_principal(emulated_principal_map(run, A, seeds=SEEDS), A)
+
+
 def check_terms(run: Emulator) -> None:
     """Each kind of terms."""
     for terms in ops.TERMS:
