@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
 import torchvision
@@ -54,6 +57,23 @@ def test_names_globs_modules_and_mixtures(resnet: nn.Module) -> None:
     ]
     selection = select_layers(resnet, ["conv1", "layer1.*"])
     assert selection.explicit == {resnet.conv1}
+
+
+def test_many_names_are_looked_up_in_one_list_of_the_modules(
+    resnet: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = []
+    original = nn.Module.named_modules
+
+    def named_modules(self: nn.Module, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        if self is resnet and not args:  # it calls itself for children, with a memo
+            listed.append(self)
+        return original(self, *args, **kwargs)
+
+    everything = names(resnet, "all")
+    monkeypatch.setattr(nn.Module, "named_modules", named_modules)
+    assert names(resnet, everything) == everything
+    assert len(listed) == 1
 
 
 def test_types_are_matched_by_class_and_by_what_it_inherits_from(resnet: nn.Module) -> None:

@@ -20,9 +20,9 @@ struct PrincipalMapParams : PrincipalMapArgs {
 
   // Bytes of a thread's scratch: terms of kGroup lines; and those of A and G, if they are packed.
   int64_t scratch_bytes() const {
-    const int64_t lines_bytes = kGroup * length;
-    return (in_place ? 0 : lines_bytes * acc_size(dtype)) +
-           (packs_a || packs_g ? 2 * lines_bytes * element_size(dtype) : 0);
+    const int64_t elements = kGroup * length;
+    return (in_place ? 0 : elements * acc_size(dtype)) +
+           (packs_a || packs_g ? 2 * elements * element_size(dtype) : 0);
   }
 };
 

@@ -101,7 +101,7 @@ def select_layers(model: nn.Module, layers: LayerSelection) -> Selection:
                 raise _unmatched(item, modules)
             chosen.update(matches)
         else:
-            _add_once(find_layer(model, item), names, explicit)
+            _add_once(_find(item, modules), names, explicit)
     if not chosen | explicit:
         raise ValueError("layers: expected at least one layer, got none")
     return Selection(
@@ -128,7 +128,10 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
     Raises:
         ValueError: If there is none; the message suggests names that are close.
     """
-    modules = {name: module for module, name in layer_names(model).items()}
+    return _find(name, {name: module for module, name in layer_names(model).items()})
+
+
+def _find(name: str, modules: dict[str, nn.Module]) -> nn.Module:
     for spelling in (name, name.removeprefix("module.")):
         if spelling in modules:
             return modules[spelling]
