@@ -49,7 +49,7 @@ def run(quick: bool) -> list[Claim]:
             detail = pair.detail("passes", "ybroad")
             claims.append(Claim(f"ybROAD / {kind} passes", name, pair.ratio, f"<= {bound}", detail))
             print(f"{name}: ybROAD / {kind} passes {pair.ratio:.2f}", flush=True)
-    claims.append(growth(name, stack, model, image, quick))  # of the last, which is the quickest
+    claims.append(growth(name, model, image, quick))  # of the last, which is the quickest
     return claims
 
 
@@ -105,17 +105,14 @@ def scoring(stack: camfuse.CamStack, model: nn.Module, image: Tensor) -> Callabl
     return lambda: camfuse.ybroad(stack, model, image, seeds=(0,), batch_size=BATCH_SIZE)
 
 
-def growth(
-    name: str, stack: camfuse.CamStack, model: nn.Module, image: Tensor, quick: bool
-) -> Claim:
+def growth(name: str, model: nn.Module, image: Tensor, quick: bool) -> Claim:
     """What the third eight layers cost, over what the second eight cost."""
-    leaves = camfuse.layer_cams(model, image).names
-    # A module is selected with all its calls; only the first of them has the module's name.
-    names = [*stack.names, *(name for name in leaves if "#" not in name)][: max(COUNTS)]
-    stack = camfuse.layer_cams(model, image, layers=names)
-    works = [
-        scoring(stack.select(layers=list(stack.names[:count])), model, image) for count in COUNTS
-    ]
+    stack = camfuse.layer_cams(model, image)
+    # Aliases are scored with their originals. A module is selected with all its calls; only the
+    # first of them has the module's name.
+    own = [one.name for one in stack.layers if one.alias_of is None and "#" not in one.name]
+    names = own[: max(COUNTS)]
+    works = [scoring(stack.select(layers=names[:count]), model, image) for count in COUNTS]
     times = alternate(works, quick=quick, seconds=0)
     rounds = zip(*times, strict=True)
     ratio = statistics.median((most - more) / (more - few) for few, more, most in rounds)
