@@ -11,8 +11,9 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from camfuse.devices import check_device
 from camfuse.preserve import state_tensors
 
-# What nearly all attributes of modules are: asked first, for there are thousands of them.
+# What nearly all attributes of modules are, and all tensors: asked first, as there are thousands.
 _HARMLESS = {bool, int, float, str, tuple, list, dict, set, OrderedDict, type(None)}
+_PLAIN = {torch.Tensor, nn.Parameter}
 
 
 def check_model(model: nn.Module, allow_training: bool) -> None:
@@ -44,9 +45,10 @@ def check_model(model: nn.Module, allow_training: bool) -> None:
         if device.type != "meta":  # where offloaded parameters wait to be fetched
             check_device("model", device)
     for tensor in tensors:
-        if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
+        plain = type(tensor) in _PLAIN
+        if not plain and isinstance(tensor, UninitializedParameter | UninitializedBuffer):
             raise ValueError("model: a lazy layer has no parameters yet; run the model once first")
-        if tensor.is_quantized or not _ordinary(tensor):
+        if tensor.is_quantized or not (plain or _ordinary(tensor)):
             raise _quantized(f"parameters that are {type(tensor).__name__}, {tensor.dtype}")
         if tensor.is_inference():
             raise ValueError(
