@@ -17,9 +17,8 @@ from typing import IO
 METADATA = "pipe:metadata"  # in a command: where ffmpeg is to read an Encoder's ``metadata``
 
 _QUEUED_CHUNKS = 3
-_PIPE_BYTES = (
-    1 << 20
-)  # the most that Linux gives everyone; with its usual 64 KiB we wait for ffmpeg
+# The most that Linux gives everyone: with its usual 64 KiB, ffmpeg and we wait for each other.
+_PIPE_BYTES = 1 << 20
 _LOG_BYTES = 4096
 _LOG_LINES_SHOWN = 8
 _NOISE = "Thread message queue blocking"  # that the encoder is slower than we are
