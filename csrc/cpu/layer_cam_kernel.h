@@ -90,16 +90,7 @@ struct LayerCam {
   Lines<T> planes(const LayerView& view, bool packs, int64_t b, int64_t c, T* scratch) const {
     const T* from = static_cast<const T*>(view.data) + b * view.batch + c * view.channel;
     if (!packs) return group_of_lines(from, view.channel);
-    for (int64_t y = 0; y < p.h; ++y) {
-      for (int64_t x = 0; x < p.w; ++x) {
-        const T* at = from + y * view.row + x * view.column;
-        for (int j = 0; j < J; ++j) scratch[j * p.plane + y * p.w + x] = at[j * view.channel];
-      }
-    }
-    for (int j = 0; j < J; ++j) {
-      for (int64_t i = positions(); i < p.plane; ++i) scratch[j * p.plane + i] = T{};
-    }
-    return {scratch, p.plane};
+    return pack_planes(from, view, p.h, p.w, p.plane, J, scratch);
   }
 
   // Adds the maps of J channels to `out` [R, plane].

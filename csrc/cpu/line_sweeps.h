@@ -85,6 +85,23 @@ CAMFUSE_INLINE Lines<T> group_of_lines(const T* data, int64_t stride) {
   return {data, stride, is_short ? bytes : kFetchBytes};
 }
 
+// Copies the planes [h, w] of `count` channels, wherever their elements lie, to `packed`,
+// [count, length], with zeros behind each.
+template <class T>
+CAMFUSE_INLINE Lines<T> pack_planes(const T* from, const LayerView& view, int64_t h, int64_t w,
+                                    int64_t length, int count, T* packed) {
+  for (int64_t y = 0; y < h; ++y) {
+    for (int64_t x = 0; x < w; ++x) {
+      const T* at = from + y * view.row + x * view.column;
+      for (int j = 0; j < count; ++j) packed[j * length + y * w + x] = at[j * view.channel];
+    }
+  }
+  for (int j = 0; j < count; ++j) {
+    for (int64_t i = h * w; i < length; ++i) packed[j * length + i] = T{};
+  }
+  return {packed, length};
+}
+
 // The vector at element i of line j. Asking for addresses past the end is harmless.
 template <class Acc, class T>
 CAMFUSE_INLINE Vec<Acc> stream(Lines<T> lines, int j, int64_t i) {

@@ -22,8 +22,7 @@ CAMFUSE_INLINE void for_vectors(int64_t n, const Visit& visit) {
   }
 }
 
-// `count` lines from `line` on. Planes that are not contiguous, or too short, are copied to
-// `packed`, [count, length], with zeros behind.
+// `count` lines from `line` on. Planes that are not contiguous, or too short, are packed.
 template <class T>
 Lines<T> lines_of(const PrincipalMapParams& p, const PrincipalMapSample& s, const LayerView& view,
                   bool packs, int64_t line, int count, T* packed) {
@@ -31,16 +30,7 @@ Lines<T> lines_of(const PrincipalMapParams& p, const PrincipalMapSample& s, cons
   if (p.rows) return group_of_lines(from + line * view.column, view.column);
   from += line * view.channel;
   if (!packs) return group_of_lines(from, view.channel);
-  for (int64_t y = 0; y < p.h; ++y) {
-    for (int64_t x = 0; x < p.w; ++x) {
-      const T* at = from + y * view.row + x * view.column;
-      for (int j = 0; j < count; ++j) packed[j * p.length + y * p.w + x] = at[j * view.channel];
-    }
-  }
-  for (int j = 0; j < count; ++j) {
-    for (int64_t i = p.h * p.w; i < p.length; ++i) packed[j * p.length + i] = T{};
-  }
-  return {packed, p.length};
+  return pack_planes(from, view, p.h, p.w, p.length, count, packed);
 }
 
 // Makes the terms of `count` lines from `line` on, [count, length], at the head of `scratch`, which
