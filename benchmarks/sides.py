@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 Argument = str | int
+
+# glibc maps every tensor by itself, and hands its pages back with it: what remains is what tensors
+# take at once. Left alone it keeps them in one heap, with holes where earlier ones lay.
+NO_HOLES = {"MALLOC_MMAP_THRESHOLD_": "131072"}
 
 _ROOT = Path(__file__).parents[1]
 
@@ -28,19 +33,23 @@ class Extra:
     second: int
 
 
-def extra_memory(prepare: str, *arguments: Argument) -> Extra:
+def extra_memory(
+    prepare: str, *arguments: Argument, environment: Mapping[str, str] | None = None
+) -> Extra:
     """Measures what a work needs beyond its model and input.
 
     Args:
         prepare: ``"module:function"``; called with the arguments, the function loads everything and
             returns the work, a callable without arguments.
         arguments: Given to it.
+        environment: Variables that the process has besides ours.
 
     Raises:
         RuntimeError: If the process fails; with what it printed last.
     """
     command = [sys.executable, "-m", "benchmarks.sides", prepare, json.dumps(arguments)]
-    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True)
+    variables = os.environ | (environment or {})
+    done = subprocess.run(command, cwd=_ROOT, env=variables, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{prepare}{arguments}: {done.stderr[-2000:]}")
     return Extra(*json.loads(done.stdout.splitlines()[-1]))
