@@ -21,12 +21,10 @@ PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto --dist loadfile \
 VENV := .venv
 # One for the editable install and the wheel: what does not depend on CUDA is compiled once.
 BUILD := build/native
-EDITABLE = --no-build-isolation --config-settings build-dir=$(BUILD) --editable
+EDITABLE = --quiet --no-build-isolation --config-settings build-dir=$(BUILD) --editable
 BUILT := $(VENV)/.built-$(CAMFUSE_CUDA)
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
-# Python compiles the few modules that are used when they are; all of torch's take a minute.
-INSTALL := $(PIP) install --quiet --no-compile
 NATIVE := CMakeLists.txt $(shell find cmake csrc -type f)
 NATIVE_CODE := $(shell find csrc tests/emulator tests/standalone -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
@@ -113,19 +111,19 @@ clean:
 # against it, without build isolation.
 $(VENV)/.demo: pyproject.toml
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	$(INSTALL) $(TORCH)
-	$(INSTALL) $$($(PY) -c "import tomllib; \
+	$(PIP) install --quiet $(TORCH)
+	$(PIP) install --quiet $$($(PY) -c "import tomllib; \
 	  print(*tomllib.load(open('pyproject.toml', 'rb'))['build-system']['requires'])")
-	$(INSTALL) $(EDITABLE) '.[demo]'
+	$(PIP) install $(EDITABLE) '.[demo]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(INSTALL) $(EDITABLE) '.[dev]'
-	$(INSTALL) --no-deps quantus==0.6.0
+	$(PIP) install $(EDITABLE) '.[dev]'
+	$(PIP) install --quiet --no-deps quantus==0.6.0
 	touch $@
 
 # Native code is built again when it changes; Python code is used where it lies.
 $(BUILT): $(VENV)/.demo $(NATIVE)
-	$(INSTALL) --no-deps $(EDITABLE) .
+	$(PIP) install --no-deps $(EDITABLE) .
 	rm -f $(VENV)/.built-*
 	touch $@

@@ -171,7 +171,7 @@ def draw(axes: list[Axes], found: list[Found]) -> None:
         for way in ways:
             ax.plot(x, [one.seconds[way] for one in found], "o-", label=way)
         ax.set(xlabel=label, ylabel="seconds")
-        ax.legend()
+        ax.legend(loc="center right", bbox_to_anchor=(1, 0.42))  # between the lines
     for way in (PROCEDURE, VIDEO):
         axes[2].plot(frames, [one.bytes_written[way] / 1e6 for one in found], "o-", label=way)
     axes[2].set(xlabel="frames", ylabel="MB written")

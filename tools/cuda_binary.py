@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -77,15 +78,21 @@ def find_tool(name: str) -> Path:
 def read_kernels(binary: Path) -> Iterator[Kernel]:
     """All kernels of all architectures that `binary` holds machine code for, one by one."""
     cuobjdump, nvdisasm = find_tool("cuobjdump"), find_tool("nvdisasm")
+
+    def dump(cubin: Path) -> tuple[dict[str, dict[str, int]], str]:
+        resources = _resources(_run(cuobjdump, "--dump-resource-usage", cubin))
+        return resources, _run(nvdisasm, "--emit-json", cubin) if resources else ""
+
     with tempfile.TemporaryDirectory() as folder:
         cubins = [binary]
         if binary.suffix != ".cubin":
             _run(cuobjdump, "--extract-elf", "all", binary.resolve(), cwd=folder)
             cubins = sorted(Path(folder).glob("*.cubin"))
-        for cubin in cubins:
-            resources = _resources(_run(cuobjdump, "--dump-resource-usage", cubin))
-            if resources:
-                yield from _kernels(resources, json.loads(_run(nvdisasm, "--emit-json", cubin)))
+        # The tools take most of the time: they read the next cubins while this process reads one.
+        with ThreadPoolExecutor(2) as pool:
+            for resources, disassembly in pool.map(dump, cubins):
+                if resources:
+                    yield from _kernels(resources, json.loads(disassembly))
 
 
 def _run(*command: object, cwd: str | None = None) -> str:
