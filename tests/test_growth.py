@@ -53,8 +53,8 @@ def check(kind: str, times: int, methods: list[str]) -> None:
     assert done.returncode == 0, done.stderr
     growth, more = map(int, done.stdout.split())
     assert more == 0
-    # Pages come and go; a leak of one activation, 2 KB, for each layer would show in 333 times.
-    assert growth < 2**22
+    # Pages come and go; a leak of one activation, 2 KB, for each layer would show in 1000 times.
+    assert 3 * growth < 2**22
 
 
 @pytest.mark.parametrize("times", [12, pytest.param(1000, marks=pytest.mark.slow)])

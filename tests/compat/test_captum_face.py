@@ -119,7 +119,11 @@ def net():
     return made("conv")
 
 
-def assert_same(found, expected, limit=3e-6):
+# On an AMD processor captum's f32 sums of these layers were seen to be 1.5e-6 away from ours.
+LONG_SUMS = 3e-6
+
+
+def assert_same(found, expected, limit=1e-6):
     several = isinstance(expected, tuple)
     assert isinstance(found, tuple) is several
     pairs = zip(found, expected, strict=True) if several else [(found, expected)]
@@ -130,7 +134,7 @@ def assert_same(found, expected, limit=3e-6):
         assert float((ours - theirs).detach().abs().max() / theirs.detach().abs().max()) <= limit
 
 
-def assert_parity(forward_func, layer, inputs, *args, limit=3e-6, **kwargs):
+def assert_parity(forward_func, layer, inputs, *args, limit=1e-6, **kwargs):
     expected = Theirs(forward_func, layer).attribute(inputs, *args, **kwargs)
     found = LayerGradCam(forward_func, layer).attribute(inputs, *args, **kwargs)
     assert_same(found, expected, limit)
@@ -141,13 +145,15 @@ def assert_parity(forward_func, layer, inputs, *args, limit=3e-6, **kwargs):
 @pytest.mark.parametrize(("name", "layer"), LAYERS)
 def test_attributions_of_outputs_are_captum_s(name, layer, batch):
     net, x = made(name), sample(name, batch)
-    assert_parity(net, net.get_submodule(layer), x, 2)
+    assert_parity(net, net.get_submodule(layer), x, 2, limit=LONG_SUMS)
 
 
 @pytest.mark.parametrize(("name", "layer"), LAYERS)
 def test_attributions_of_inputs_are_captum_s(name, layer):
     net, x = made(name), sample(name, 2)
-    assert_parity(net, net.get_submodule(layer), x, 2, attribute_to_layer_input=True)
+    assert_parity(
+        net, net.get_submodule(layer), x, 2, attribute_to_layer_input=True, limit=LONG_SUMS
+    )
 
 
 @pytest.mark.parametrize("summed", [True, False])
@@ -294,7 +300,7 @@ def test_one_tensor_given_several_times_is_explained_as_often():
         return attention(*3 * [x.sin()])[0].mean(1)
 
     x = torch.randn(3, 7, 8)
-    found = assert_parity(run, attention, x, 1, attribute_to_layer_input=True)
+    found = assert_parity(run, attention, x, 1, attribute_to_layer_input=True, limit=LONG_SUMS)
     assert len(found) == 3
 
 
@@ -655,4 +661,4 @@ def test_noise_tunnels_go_through_it(net, nt_type):
         return tunnel.attribute(x, nt_type, nt_samples=3, stdevs=0.2, target=[1, 2])
 
     # A variance is the difference of two means that nearly are the same.
-    assert_same(smoothed(LayerGradCam), smoothed(Theirs), 1e-4 if nt_type == "vargrad" else 3e-6)
+    assert_same(smoothed(LayerGradCam), smoothed(Theirs), 1e-4 if nt_type == "vargrad" else 1e-6)
